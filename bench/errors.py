@@ -1,0 +1,41 @@
+"""The error tree: everything this software raises on purpose.
+
+    BenchError                 exit status 1
+    ├── UsageError             exit status 2: what the user asked for cannot be done; the message says what can
+    │   └── ModelError         exit status 2: a named model cannot be found, fetched, read or used
+    ├── EstimationError        an estimator was given data it cannot answer for
+    ├── RecordError            a file in `results/` is not a valid record
+    └── StorageError           a folder or file cannot be written
+
+A message names what was expected, the value that came, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class BenchError(Exception):
+    """Base of every deliberate error; `exit_status` is what the command line returns."""
+
+    exit_status = 1
+
+
+class UsageError(BenchError):
+    """The request itself cannot be met: unknown name, k > n, empty selection."""
+
+    exit_status = 2
+
+
+class ModelError(UsageError):
+    """A model cannot be found, fetched, read or used."""
+
+
+class EstimationError(BenchError):
+    """An estimator refuses the data it was given."""
+
+
+class RecordError(BenchError):
+    """A record on disk does not match its schema."""
+
+
+class StorageError(UsageError):
+    """A folder or file cannot be written."""
