@@ -1,0 +1,81 @@
+"""What a task is: data plus a template, frozen, with a version and a content hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One member of a category: its canonical name and every other way people write it."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListTask:
+    """Continue a list of different members of one category.
+
+    A demonstration is `item_prefix + name + separator`; a prompt is k demonstrations with k different
+    names out of n, in random order: " France, Spain, Italy,".
+
+    Attributes:
+        names: the sampling pool, most common word first.
+        members: everything that counts as a member of the category when an answer is scored.
+    """
+
+    name: str
+    version: int
+    description: str
+    item_prefix: str
+    separator: str
+    names: tuple[str, ...]
+    members: tuple[Member, ...]
+    sources: tuple[str, ...]
+    licence: str
+
+    def demonstration(self, name: str) -> str:
+        """The text of one demonstration."""
+        return f"{self.item_prefix}{name}{self.separator}"
+
+    @cached_property
+    def surface_forms(self) -> frozenset[str]:
+        """Every name and alias of every member, case-folded."""
+        return frozenset(form.casefold() for member in self.members for form in (member.name, *member.aliases))
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of everything in the task that can change a prompt or a score (64 hex digits)."""
+        content = {field: value for field, value in asdict(self).items() if field not in ("sources", "licence")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """How many names are drawn from the pool, and how many demonstrations a full prompt has."""
+
+    name: str
+    n_names: int
+    n_shots: int
+
+
+QUICK = Preset(name="quick", n_names=12, n_shots=4)
+"""12 names, 4 shots: all 11,880 lists, small enough to enumerate on two cores."""
+
+PAPER = {
+    "country": Preset(name="paper", n_names=25, n_shots=4),
+    "animal": Preset(name="paper", n_names=16, n_shots=5),
+    "colour": Preset(name="paper", n_names=15, n_shots=5),
+}
+"""The population sizes of arXiv 2405.12617: 303,600, 524,160 and 360,360 lists."""
+
+PRESETS = ("quick", "paper")
+
+
+def preset_of(task_name: str, preset: str) -> Preset:
+    """The sizes of `preset` for a task; a task that the paper does not have takes the country sizes for `paper`."""
+    return QUICK if preset == "quick" else PAPER.get(task_name, PAPER["country"])

@@ -1,0 +1,145 @@
+"""Populations of aligned lists, with a word-level tokenizer whose answers are known by hand."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from tasks.prompts import PromptError, align, check_sizes, list_population, random_word_population
+from tasks.seeds import generator
+from tasks.task import ListTask, Member
+
+NAMES = ("oak", "elm", "ash", "fir", "yew", "sycamore")
+VOCABULARY = [
+    ",",
+    " oak",
+    " elm",
+    " ash",
+    " fir",
+    " yew",
+    " syca",
+    "more",
+    " river",
+    " stone",
+    " X",
+    " ash,",
+    "the",
+    " of",
+]
+
+
+def encode(text: str) -> list[int]:
+    """Longest match first over VOCABULARY, as a stand-in for byte-pair merges."""
+    ids = []
+    while text:
+        piece = max((word for word in VOCABULARY if text.startswith(word)), key=len)
+        ids.append(VOCABULARY.index(piece))
+        text = text[len(piece) :]
+    return ids
+
+
+def decode(ids: Sequence[int]) -> str:
+    return "".join(VOCABULARY[index] for index in ids)
+
+
+def tree_task(names: tuple[str, ...] = NAMES, separator: str = ",") -> ListTask:
+    return ListTask(
+        name="tree", version=1, description="", item_prefix=" ", separator=separator, names=names,
+        members=tuple(Member(name=name) for name in names), sources=(), licence="CC0-1.0",
+    )  # fmt: skip
+
+
+def test_names_of_several_tokens_and_names_that_merge_with_the_separator_are_rejected() -> None:
+    pool = align(tree_task(), encode)
+    assert pool.names == ("oak", "elm", "fir", "yew")
+    assert pool.rejected == ("ash", "sycamore")
+    assert pool.separator_tokens == (0,)
+
+
+def test_every_ordered_list_occurs_once_with_the_separator_after_each_name() -> None:
+    population = list_population(tree_task(), encode, n_names=4, n_shots=3, rng=np.random.default_rng(0))
+    assert population.sequences.shape == (math.perm(4, 3), 6)
+    assert len(np.unique(population.sequences, axis=0)) == 24
+    assert (population.sequences[:, 1::2] == 0).all()
+    assert {len(set(row)) for row in population.sequences[:, ::2].tolist()} == {3}
+    assert population.is_enumerated
+    assert [population.closing_position(shots) for shots in (1, 2, 3)] == [1, 3, 5]
+    assert (population.n_survivors, population.n_pool) == (4, 6)
+
+
+@pytest.mark.parametrize(("n", "k", "size"), [(12, 4, 11_880), (25, 4, 303_600), (16, 5, 524_160), (15, 5, 360_360)])
+def test_population_sizes_of_the_presets(n: int, k: int, size: int) -> None:
+    assert math.perm(n, k) == size
+
+
+def test_limit_takes_a_random_subset_and_says_so() -> None:
+    limited = list_population(tree_task(), encode, n_names=4, n_shots=3, rng=np.random.default_rng(0), limit=5)
+    assert len(np.unique(limited.sequences, axis=0)) == 5
+    assert not limited.is_enumerated
+    whole = list_population(tree_task(), encode, n_names=4, n_shots=3, rng=np.random.default_rng(0), limit=24)
+    assert whole.is_enumerated
+
+
+def test_the_same_seed_draws_the_same_names_and_another_seed_others() -> None:
+    def drawn(seed: int) -> tuple[str, ...]:
+        return list_population(tree_task(), encode, n_names=3, n_shots=2, rng=generator(seed, "names")).names
+
+    assert drawn(0) == drawn(0)
+    assert len({drawn(seed) for seed in range(10)}) > 1
+
+
+def test_too_few_survivors_are_refused_with_the_counts() -> None:
+    with pytest.raises(PromptError, match=r"4 of its 6 names are a single token .* 5 are needed; lower --n-names to 4"):
+        list_population(tree_task(), encode, n_names=5, n_shots=2, rng=np.random.default_rng(0))
+
+
+def test_demonstrations_that_merge_into_each_other_are_refused() -> None:
+    def merging(text: str) -> list[int]:
+        return [99] if text.count(",") > 1 else encode(text)
+
+    with pytest.raises(PromptError, match="merge into each other"):
+        list_population(tree_task(), merging, n_names=3, n_shots=2, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"n_names": 4, "n_shots": 5}, "list of 5 different names cannot be drawn from 4"),
+        ({"n_names": 4, "n_shots": 0}, "--n-shots must be at least 1, got 0"),
+        ({"n_names": 1, "n_shots": 1}, "--n-names must be at least 2"),
+        ({"n_names": 4, "n_shots": 2, "limit": 0}, "--limit must leave at least 2 lists, got 0"),
+        ({"n_names": 60, "n_shots": 6}, "make 36,045,979,200 lists"),
+    ],
+)
+def test_impossible_sizes_are_refused_with_the_remedy(sizes: dict[str, int], message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        check_sizes(**sizes)
+
+
+def test_random_words_are_lower_case_words_of_the_vocabulary_outside_the_category() -> None:
+    population = random_word_population(
+        tree_task(), encode, decode, vocabulary_size=len(VOCABULARY), n_names=2, n_shots=2, rng=np.random.default_rng(0)
+    )
+    assert set(population.names) <= {"syca", "river", "stone"}  # no member, no fragment that merges, no " of", no " X"
+    with pytest.raises(PromptError, match="the vocabulary holds 3 single-token words"):
+        random_word_population(
+            tree_task(), encode, decode, vocabulary_size=len(VOCABULARY), n_names=4, n_shots=2,
+            rng=np.random.default_rng(0),
+        )  # fmt: skip
+
+
+def test_generators_are_told_apart_by_seed_and_label() -> None:
+    draws = {(seed, label): generator(seed, label).random() for seed in (0, 1) for label in ("a", "b")}
+    assert len(set(draws.values())) == 4
+    assert generator(0, "a").random() == draws[0, "a"]
+
+
+def test_the_content_hash_follows_what_changes_a_prompt_or_a_score() -> None:
+    hashes = {
+        tree_task().content_hash,
+        tree_task(separator=";").content_hash,
+        tree_task(names=NAMES[:-1]).content_hash,
+    }
+    assert len(hashes) == 3
+    assert tree_task().content_hash == tree_task().content_hash
