@@ -1,0 +1,288 @@
+"""The only loader of models: safetensors only, no code from outside, every weight accounted for."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+from bench.blocks import check_causal, find_blocks
+from bench.cache import Progress
+from bench.catalog import printable, read_json_object
+from bench.errors import ModelError, UsageError
+from bench.fetch import fetch
+from bench.loading import check_finite, check_loading_info, quiet_libraries
+from bench.sources import HubSource, ModelEntry
+from bench.weights import weights_sha256
+
+__all__ = [
+    "LoadedModel",
+    "Tokenizer",
+    "WeightsIdentity",
+    "bos_token_id",
+    "fetch",
+    "find_blocks",
+    "identify",
+    "load",
+    "load_tokenizer",
+    "untrained_twin",
+]
+
+DType = Literal["float32", "bfloat16"]
+_TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_EXPECTED = "expected a causal decoder-only language model, such as GPT-2, Llama or Pythia"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoadedModel:
+    """A model ready for the forward pass (eval mode, no gradients), with what identifies its weights.
+
+    `revision` is the hub's commit, `sha256:` and the first 12 digits of `weights_sha256`, or `untrained:` and the
+    seed; `n_parameters` counts tied weights once.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    entry: ModelEntry
+    revision: str
+    weights_sha256: str
+    n_parameters: int
+    n_blocks: int
+    d_model: int
+    dtype: DType
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsIdentity:
+    """Which weights these are; the fields mean what they mean in `LoadedModel`."""
+
+    revision: str
+    weights_sha256: str
+
+
+def identify(entry: ModelEntry, progress: Progress | None = None) -> WeightsIdentity:
+    """Fetch the weights and say which they are, without loading them; `load` gives the same.
+
+    Raises:
+        ModelError: they cannot be had, or a file is missing or damaged.
+    """
+    return _identity(entry, fetch(entry, progress))
+
+
+def load_tokenizer(entry: ModelEntry, progress: Progress | None = None) -> Tokenizer:
+    """The tokenizer of a model, without loading its weights (a hub model's are not even downloaded)."""
+    return _read_tokenizer(fetch(entry, progress, with_weights=False))
+
+
+def load(
+    entry: ModelEntry, *, dtype: DType = "float32", device: str = "cpu", progress: Progress | None = None
+) -> LoadedModel:
+    """Fetch and load a model.
+
+    Raises:
+        ModelError: it cannot be had; it is not a causal decoder-only model; a file is missing, damaged or does not
+            fit the others; a weight is NaN or infinite; it needs code from outside; it does not fit the device.
+        UsageError: no such dtype or device.
+    """
+    target = _checked_device(device)
+    torch_dtype = _checked_dtype(dtype)
+    folder = fetch(entry, progress)
+    config = _read_config(folder)
+    tokenizer = _read_tokenizer(folder)
+    identity = _identity(entry, folder)
+    with quiet_libraries():
+        try:
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch_dtype,
+                attn_implementation=_attention(config),
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                output_loading_info=True,
+            )
+        except Exception as error:  # configuration and weights come from anywhere and fail in any way
+            raise ModelError(f"{folder} cannot be loaded ({_reason(error)})") from error
+    check_loading_info(info, folder, n_blocks=len(find_blocks(model)))
+    check_finite(model, folder)
+    return _ready(model, tokenizer, entry, identity, dtype=dtype, device=target)
+
+
+def untrained_twin(
+    trained: LoadedModel | ModelEntry,
+    *,
+    seed: int,
+    dtype: DType | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """The same architecture and tokenizer with fresh random weights, those that training would have started from.
+
+    From a `ModelEntry` the trained weights are never read; from a `LoadedModel` dtype and device are taken over
+    unless told otherwise. The weights are drawn in float32 on the CPU, so that one seed means the same weights
+    everywhere, and the global random state is left as it was.
+    """
+    if isinstance(trained, LoadedModel):
+        entry, tokenizer, config = trained.entry, trained.tokenizer, copy.deepcopy(trained.model.config)
+        dtype, device = dtype or trained.dtype, device or trained.device
+    else:
+        entry, folder = trained, fetch(trained, progress, with_weights=False)
+        tokenizer, config = _read_tokenizer(folder), _read_config(folder)
+    dtype = dtype or "float32"
+    target = _checked_device(device or "cpu")
+    torch_dtype = _checked_dtype(dtype)
+    with quiet_libraries(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
+        try:
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=torch.float32, attn_implementation=_attention(config), trust_remote_code=False
+            )
+        except Exception as error:  # a configuration comes from anywhere and fails in any way
+            raise ModelError(
+                f"no model can be built from the configuration of {entry.name} ({_reason(error)})"
+            ) from error
+    model.to(torch_dtype)
+    identity = WeightsIdentity(revision=f"untrained:{seed}", weights_sha256=_parameters_sha256(model))
+    return _ready(model, tokenizer, entry, identity, dtype=dtype, device=target)
+
+
+def bos_token_id(tokenizer: Tokenizer) -> int | None:
+    """The token that the tokenizer itself puts before a text, or None: the policy for the start of every prompt."""
+    with_special = tokenizer("x").input_ids
+    bare = tokenizer("x", add_special_tokens=False).input_ids
+    if not with_special or with_special[: len(bare)] == bare:
+        # Also when "x" is nothing to this tokenizer: then only its own beginning-of-text token is one put before.
+        is_bos = not bare and with_special[:1] == [tokenizer.bos_token_id]
+        return int(with_special[0]) if is_bos else None
+    return int(with_special[0])
+
+
+def _ready(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    entry: ModelEntry,
+    identity: WeightsIdentity,
+    *,
+    dtype: DType,
+    device: torch.device,
+) -> LoadedModel:
+    """Check what can only be checked on the model itself, and describe it."""
+    n_rows = model.get_input_embeddings().num_embeddings
+    if tokenizer.vocab_size > n_rows:
+        raise ModelError(
+            f"the tokenizer of {entry.name} has {tokenizer.vocab_size} tokens, but the model only {n_rows}; "
+            f"the tokenizer belongs to a different model"
+        )
+    try:
+        model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{entry.name} does not fit into the memory of {device}; use a smaller model or the cpu"
+        ) from error
+    model.eval()
+    model.requires_grad_(False)
+    blocks = find_blocks(model)
+    check_causal(model, entry.name)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        entry=entry,
+        revision=identity.revision,
+        weights_sha256=identity.weights_sha256,
+        n_parameters=sum(parameter.numel() for parameter in model.parameters()),  # a tied one appears once
+        n_blocks=len(blocks),
+        d_model=int(model.config.get_text_config(decoder=True).hidden_size),
+        dtype=dtype,
+        device=str(device),
+    )
+
+
+def _identity(entry: ModelEntry, folder: Path) -> WeightsIdentity:
+    digest = weights_sha256(folder)
+    is_snapshot = isinstance(entry.source, HubSource)  # whose folder is named after the commit
+    return WeightsIdentity(revision=folder.name if is_snapshot else f"sha256:{digest[:12]}", weights_sha256=digest)
+
+
+def _read_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of a folder, if it is one of a causal decoder-only model that transformers knows."""
+    path = folder / "config.json"
+    raw = read_json_object(path)
+    model_type = raw.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
+        raise ModelError(f"{path} is not the configuration of a model: it is no JSON object with a model_type")
+    if model_type not in CONFIG_MAPPING:
+        wants_code = "asks for code of its own, which is never run" if "auto_map" in raw else "is unknown"
+        raise ModelError(f"{path}: the architecture {printable(model_type)} {wants_code}; {_EXPECTED}")
+    with quiet_libraries():
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        except Exception as error:  # a configuration comes from anywhere and fails in any way
+            raise ModelError(f"{path} cannot be used ({_reason(error)})") from error
+    # Encoders such as BERT load without complaint as causal models: they may have been turned into decoders.
+    is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if config.is_encoder_decoder or is_encoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        kind = (
+            "an encoder-decoder"
+            if config.is_encoder_decoder
+            else "an encoder-only"
+            if is_encoder
+            else "another kind of"
+        )
+        raise ModelError(f"{folder} is {kind} model ({model_type}), not a causal one; {_EXPECTED}")
+    return config
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    with quiet_libraries():
+        try:
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        except Exception as error:  # tokenizer files come from anywhere and fail in any way
+            raise ModelError(f"the tokenizer in {folder} cannot be used ({_reason(error)})") from error
+
+
+def _attention(config: PreTrainedConfig) -> str:
+    """`sdpa` is the fast attention that every device has; some architectures only have the plain one."""
+    return "sdpa" if getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "_supports_sdpa", False) else "eager"
+
+
+def _checked_dtype(dtype: str) -> torch.dtype:
+    if dtype not in _TORCH_DTYPES:
+        raise UsageError(f"unknown dtype {printable(dtype)}; choose from {', '.join(_TORCH_DTYPES)}")
+    return _TORCH_DTYPES[dtype]
+
+
+def _checked_device(device: str) -> torch.device:
+    try:
+        target = torch.device(device)
+        torch.empty(0, device=target)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch without CUDA asserts
+        raise UsageError(f"the device {printable(device)} cannot be used here ({_reason(error)})") from error
+    if target.type == "meta":
+        raise UsageError("the device 'meta' holds no numbers; choose cpu or cuda")
+    return target
+
+
+def _parameters_sha256(model: PreTrainedModel) -> str:
+    """Hex sha256 of the names and the bytes of all parameters."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _reason(error: BaseException) -> str:
+    """One short line of what a library said."""
+    line = (str(error).splitlines() or [""])[0][:200]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -1,0 +1,108 @@
+"""The files of a model folder: which of them hold weights and tokenizer, whether they are whole, and their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from bench.cache import sha256_of
+from bench.catalog import RECORD_FILE, read_json_object
+from bench.errors import ModelError
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+# Any one of these is enough to build a tokenizer from.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files that make up the weights, in order; empty if the folder names none."""
+    if (folder / SINGLE_FILE).is_file():
+        return (folder / SINGLE_FILE,)
+    shards = read_json_object(folder / INDEX_FILE).get("weight_map")
+    names = set(shards.values()) if isinstance(shards, dict) else set()
+    # A shard is a file of this folder and not a path to somewhere else.
+    return tuple(folder / name for name in sorted(n for n in names if isinstance(n, str) and Path(n).name == n))
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether all safetensors files of the folder are there."""
+    files = weight_files(folder)
+    return bool(files) and all(file.is_file() for file in files)
+
+
+def tokenizer_files(folder: Path) -> tuple[Path, ...]:
+    """The files that a tokenizer can be built from."""
+    return tuple(folder / name for name in TOKENIZER_FILES if (folder / name).is_file())
+
+
+def check_folder(folder: Path, *, with_weights: bool) -> None:
+    """See that a folder has all the parts of a model.
+
+    Raises:
+        ModelError: what is missing, and what to do about it.
+    """
+    if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ModelError(f"{folder} holds an adapter only; merge it into its base model and give that folder")
+        raise ModelError(f"{folder} has no config.json; give the folder that save_pretrained() wrote")
+    if not tokenizer_files(folder):
+        raise ModelError(f"{folder} has no tokenizer (tokenizer.json or the like); save the tokenizer in it too")
+    if not with_weights or has_weights(folder):
+        return
+    if absent := [file.name for file in weight_files(folder) if not file.is_file()]:
+        raise ModelError(f"{folder} lacks {', '.join(absent[:3])}, which its index names; copy the folder again")
+    if pickles := sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern)):
+        raise ModelError(
+            f"{folder} has only pickle weights ({', '.join(pickles[:3])}), which are never loaded; "
+            f"save them as safetensors with save_pretrained()"
+        )
+    raise ModelError(f"{folder} has no weights; expected {SINGLE_FILE}, as save_pretrained() writes it")
+
+
+def weights_sha256(folder: Path) -> str:
+    """Hex sha256 of the weights, each file checked on the way.
+
+    Of a single file it is what `sha256sum` prints; of several, the sha256 of the lines `sha256sum` prints.
+
+    Raises:
+        ModelError: a file is cut off, damaged, or not what was downloaded or converted.
+    """
+    files = weight_files(folder)
+    known = _known_hashes(folder, files)
+    hashes = {}
+    for file in files:
+        hashes[file.name] = sha256_of(file)
+        _check_header(file)
+        expected = known.get(file.name, hashes[file.name])
+        if hashes[file.name] != expected:
+            raise ModelError(
+                f"{file} is damaged: its sha256 is {hashes[file.name][:12]}..., expected {expected[:12]}...; "
+                f"delete {folder} and run again"
+            )
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    listing = "".join(f"{digest}  {name}\n" for name, digest in hashes.items())
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _known_hashes(folder: Path, files: tuple[Path, ...]) -> dict[str, str]:
+    """What the hashes must be: told by the record of a conversion, or by the names of the hub's cached blobs."""
+    recorded = read_json_object(folder / RECORD_FILE).get("files")
+    known = {name: str(digest) for name, digest in recorded.items()} if isinstance(recorded, dict) else {}
+    for file in files:
+        blob = file.resolve()
+        if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
+            known[file.name] = blob.name
+    return known
+
+
+def _check_header(file: Path) -> None:
+    try:
+        with safe_open(file, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} is cut off or damaged ({error}); copy or download it again") from error
