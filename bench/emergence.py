@@ -1,0 +1,53 @@
+"""Emergence: macro minus mean micro, with errors propagated. Pure arithmetic on arrays, in whatever unit they come in.
+
+    E(l, t) = I(h_l^ma ; h_{l+1}^ma) at position t  -  mean over s <= t of I(h_l^mi_s ; h_{l+1}^mi_s)
+
+Source: arXiv 2405.12617, eq. 4 to 6. Errors: positions that share one micro population (every name position of a list
+has the same names) share its estimate too, so their errors add up linearly, not in quadrature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimates:
+    """Numbers and their standard errors, two arrays of one shape."""
+
+    values: Floats
+    errors: Floats
+
+    def __sub__(self, other: Estimates) -> Estimates:
+        """Difference of independent estimates."""
+        return Estimates(values=self.values - other.values, errors=np.hypot(self.errors, other.errors))
+
+    def mean_over_blocks(self) -> Estimates:
+        """Mean over the first axis; every block has draws of its own, so their errors are independent."""
+        n_blocks = len(self.values)
+        return Estimates(values=self.values.mean(axis=0), errors=np.sqrt(np.square(self.errors).sum(axis=0)) / n_blocks)
+
+
+def emergence(macro: Estimates, micro: Estimates, micro_of_position: npt.NDArray[np.int64]) -> Estimates:
+    """Emergence of every (block, position).
+
+    Args:
+        macro: information about the sequence so far, shape (n_blocks, n_positions).
+        micro: information about single tokens, one column a distinct micro population, shape (n_blocks, n_micro).
+        micro_of_position: which column of `micro` belongs to each position, shape (n_positions,).
+
+    Returns:
+        Shape (n_blocks, n_positions).
+    """
+    n_positions = len(micro_of_position)
+    counts = np.cumsum(np.eye(micro.values.shape[1])[micro_of_position], axis=0)  # (n_positions, n_micro)
+    shares = counts / np.arange(1, n_positions + 1)[:, None]
+    return Estimates(
+        values=macro.values - micro.values @ shares.T,
+        errors=np.sqrt(np.square(macro.errors) + np.square(micro.errors) @ np.square(shares).T),
+    )

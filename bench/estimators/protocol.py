@@ -1,0 +1,170 @@
+"""What every estimator of mutual information takes and gives back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bench.errors import EstimationError
+from bench.records import SATURATION_BITS
+
+Direction = Literal["lower bound", "upper bound", "exact", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """Paired rows of two representations over a population.
+
+    Attributes:
+        inputs: x, shape (n_samples, d_model), float32.
+        outputs: y, shape (n_samples, d_model), float32; row i belongs to row i of `inputs`.
+        weights: probability of each pair, shape (n_samples,), float64, positive, sums to 1.
+        input_labels, output_labels: equal rows have equal labels 0, 1, ..., shape (n_samples,).
+    """
+
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+    weights: npt.NDArray[np.float64]
+    input_labels: npt.NDArray[np.int64]
+    output_labels: npt.NDArray[np.int64]
+
+    @property
+    def n_samples(self) -> int:
+        """Pairs in the population."""
+        return len(self.weights)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One number of an estimator: I(X; Y) in nats with its standard error; may be slightly negative, never clipped."""
+
+    value_nats: float
+    standard_error_nats: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MutualInformation:
+    """An estimate of I(X; Y).
+
+    Attributes:
+        readings: every number the estimator gives, by label (the noise scales of `noisy_channel`, say).
+        headline: the label of the reading that stands for the estimate.
+        direction: which side of I(X; Y) the estimate is on, apart from its standard error.
+        ceiling_nats: what no estimate from this population may exceed: its exact mutual information.
+    """
+
+    readings: Mapping[str, Reading]
+    headline: str
+    direction: Direction
+    ceiling_nats: float
+    n_samples: int
+    d_model: int
+    seconds: float
+
+    @property
+    def value_nats(self) -> float:
+        """The headline number."""
+        return self.readings[self.headline].value_nats
+
+    @property
+    def standard_error_nats(self) -> float:
+        """The standard error of the headline number."""
+        return self.readings[self.headline].standard_error_nats
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether the headline number is within half a bit of the ceiling."""
+        return self.value_nats > self.ceiling_nats - SATURATION_BITS * math.log(2)
+
+
+class Estimator(Protocol):
+    """An estimator of mutual information: settings in the constructor, data in `estimate`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in `ESTIMATORS`."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, float | int | str | tuple[float, ...]]:
+        """Everything that changes its answer."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of its readings, headline included."""
+        ...
+
+    @property
+    def headline(self) -> str:
+        """The label of the reading that stands for the estimate."""
+        ...
+
+    def estimate(self, pairs: Pairs, rng: np.random.Generator) -> MutualInformation:
+        """Estimate I(X; Y).
+
+        Raises:
+            EstimationError: the data is not what the estimator can answer for.
+        """
+        ...
+
+
+def pair_up(
+    inputs: torch.Tensor,
+    outputs: torch.Tensor,
+    weights: npt.NDArray[np.float64] | None = None,
+    *,
+    input_labels: npt.NDArray[np.int64] | None = None,
+) -> Pairs:
+    """The one door for data: check the rows and find which of them are equal.
+
+    Args:
+        inputs: shape (n_samples, d_input), any float dtype.
+        outputs: shape (n_samples, d_output).
+        weights: probability of each pair; None means uniform.
+        input_labels: the labels of the input rows where they are known already, as `label_rows` would give them.
+
+    Raises:
+        EstimationError: no rows, mismatched shapes, NaN or infinity, weights that are not a distribution.
+    """
+    if inputs.ndim != 2 or outputs.ndim != 2 or len(inputs) != len(outputs):
+        raise EstimationError(
+            f"expected two matrices with equally many rows, got shapes {tuple(inputs.shape)} and {tuple(outputs.shape)}"
+        )
+    if len(inputs) == 0:
+        raise EstimationError("expected at least one sample, got 0")
+    inputs, outputs = inputs.float().contiguous(), outputs.float().contiguous()
+    for side, rows in (("input", inputs), ("output", outputs)):
+        if not bool(torch.isfinite(rows).all()):
+            n_bad = int((~torch.isfinite(rows)).any(dim=1).sum())
+            raise EstimationError(f"{n_bad} of {len(rows)} {side} rows hold NaN or infinite values")
+    if weights is None:
+        weights = np.full(len(inputs), 1.0 / len(inputs))
+    if weights.shape != (len(inputs),) or not (weights > 0).all() or abs(weights.sum() - 1.0) > 1e-9:
+        raise EstimationError(
+            f"expected {len(inputs)} positive weights that sum to 1, "
+            f"got shape {weights.shape} and sum {weights.sum():.6g}"
+        )
+    return Pairs(
+        inputs=inputs,
+        outputs=outputs,
+        weights=weights,
+        input_labels=label_rows(inputs) if input_labels is None else input_labels,
+        output_labels=label_rows(outputs),
+    )
+
+
+def label_rows(rows: torch.Tensor) -> npt.NDArray[np.int64]:
+    """Number the distinct rows of a float32 matrix in order of first appearance, shape (n_samples,).
+
+    Rows are equal when they are bit for bit equal (0.0 and -0.0 count as equal).
+    """
+    contents = (rows + 0.0).cpu().numpy()
+    seen: dict[bytes, int] = {}
+    return np.fromiter((seen.setdefault(row.tobytes(), len(seen)) for row in contents), dtype=np.int64)
