@@ -1,0 +1,138 @@
+"""One condition on one population: every block, every position, macro and micro, with ceilings and broken pairs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.activations import Extractor
+from bench.controls import break_pairs
+from bench.estimators import Estimator, MutualInformation, Pairs, pair_up
+from bench.records import Grid, Measurement, UnitKey
+from tasks.seeds import generator
+
+NATS_PER_BIT = math.log(2)
+
+DECIMALS = 6
+"""Digits kept in records: far below every standard error, and few enough that rounding noise does not show."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroPopulation:
+    """The tokens that occur at a position, each fed alone."""
+
+    tokens: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float64]
+
+
+def measure(
+    *,
+    key: UnitKey,
+    names: tuple[str, ...],
+    sequences: npt.NDArray[np.int64],
+    extractor: Extractor,
+    estimator: Estimator,
+    memory_bytes: int,
+    on_block: Callable[[], None] = lambda: None,
+) -> Measurement:
+    """Measure one condition.
+
+    Args:
+        sequences: token ids of the population, shape (n_sequences, n_positions).
+        on_block: called after each block, for progress.
+
+    Raises:
+        EstimationError: the states of a block cannot be estimated from (NaN, say).
+        ModelError: the model's own forward pass cannot be followed.
+    """
+    started = time.perf_counter()
+    macro_forest = extractor.plant(sequences)
+    populations, micro_of_position = micro_populations(sequences)
+    vocabulary = np.unique(sequences)
+    micro_forest = extractor.plant(vocabulary[:, None])
+
+    table = _Table(estimator=estimator, key=key)
+    macro_stream = extractor.stream(macro_forest, memory_bytes=memory_bytes)
+    micro_stream = extractor.stream(micro_forest, memory_bytes=memory_bytes)
+    labels: dict[int, npt.NDArray[np.int64]] = {}
+    for macro, micro in zip(macro_stream, micro_stream, strict=True):
+        for position in range(macro_forest.n_positions):
+            inputs, outputs = macro.inputs_at(position), macro.outputs_at(position)
+            pairs = pair_up(inputs, outputs, macro_forest.weights[position], input_labels=labels.get(position))
+            labels[position] = pairs.output_labels  # the outputs of this block are the inputs of the next
+            table.add("macro", macro.block, position, pairs)
+            if key.shuffled:
+                rng = generator(key.seed, key.weights, "shuffled pairs", macro.block, position)
+                table.add("shuffled", macro.block, position, break_pairs(pairs, rng))
+        for index, population in enumerate(populations):
+            rows = np.searchsorted(vocabulary, population.tokens)
+            inputs, outputs = micro.inputs_at(0)[rows], micro.outputs_at(0)[rows]
+            table.add("micro", micro.block, index, pair_up(inputs, outputs, population.weights))
+        on_block()
+    return Measurement(
+        key=key,
+        names=names,
+        n_sequences=len(sequences),
+        n_tokens_computed=macro_forest.n_computed,
+        n_tokens_plain=macro_forest.n_plain,
+        forward_difference=float(f"{extractor.difference:.2g}"),
+        headline=estimator.headline,
+        macro={label: table.grid("macro", label) for label in estimator.labels},
+        micro={label: table.grid("micro", label) for label in estimator.labels},
+        micro_of_position=tuple(micro_of_position.tolist()),
+        macro_ceiling_bits=table.ceilings("macro"),
+        micro_ceiling_bits=table.ceilings("micro"),
+        shuffled=table.grid("shuffled", estimator.headline) if key.shuffled else None,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def micro_populations(
+    sequences: npt.NDArray[np.int64],
+) -> tuple[tuple[MicroPopulation, ...], npt.NDArray[np.int64]]:
+    """The distinct token distributions over positions, and which of them each position has, shape (n_positions,)."""
+    found: dict[tuple[bytes, bytes], int] = {}
+    populations: list[MicroPopulation] = []
+    of_position = np.empty(sequences.shape[1], dtype=np.int64)
+    for position, column in enumerate(sequences.T):
+        tokens, counts = np.unique(column, return_counts=True)
+        identity = (tokens.tobytes(), counts.tobytes())
+        if identity not in found:
+            found[identity] = len(populations)
+            populations.append(MicroPopulation(tokens=tokens, weights=counts / len(column)))
+        of_position[position] = found[identity]
+    return tuple(populations), of_position
+
+
+class _Table:
+    """Collects estimates cell by cell."""
+
+    def __init__(self, *, estimator: Estimator, key: UnitKey) -> None:
+        self._estimator, self._key = estimator, key
+        self._cells: dict[str, list[list[MutualInformation]]] = {}
+
+    def add(self, side: str, block: int, column: int, pairs: Pairs) -> None:
+        rows = self._cells.setdefault(side, [])
+        if len(rows) <= block:
+            rows.append([])
+        rng = generator(self._key.seed, self._key.weights, self._key.sequences_sha256, side, block, column)
+        rows[block].append(self._estimator.estimate(pairs, rng))
+
+    def grid(self, side: str, label: str) -> Grid:
+        readings = [[cell.readings[label] for cell in row] for row in self._cells[side]]
+        return Grid(
+            values_bits=tuple(tuple(_bits(cell.value_nats) for cell in row) for row in readings),
+            errors_bits=tuple(tuple(_bits(cell.standard_error_nats) for cell in row) for row in readings),
+        )
+
+    def ceilings(self, side: str) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(_bits(cell.ceiling_nats) for cell in row) for row in self._cells[side])
+
+
+def _bits(nats: float) -> float:
+    return round(nats / NATS_PER_BIT, DECIMALS) + 0.0  # + 0.0 turns -0.0 into 0.0

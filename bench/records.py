@@ -1,0 +1,227 @@
+"""Every type that is written to disk. No torch here: reading results must stay cheap.
+
+Numbers that a person may read in a record are in bits and say so in their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION: Literal[1] = 1
+"""Raised when the shape of a record changes."""
+
+METHOD_VERSION = 1
+"""Raised when the same request would give other numbers than before."""
+
+SATURATION_BITS = 0.5
+"""An estimate within half a bit of its ceiling says "at least this much" and nothing more."""
+
+Condition = Literal["trained", "untrained_twin", "random_words"]
+
+CONDITIONS: tuple[Condition, ...] = ("trained", "untrained_twin", "random_words")
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Matrix = tuple[tuple[Finite, ...], ...]
+Name = Annotated[str, Field(min_length=1, max_length=300)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Row(BaseModel):
+    """Base of everything on disk: immutable, no unknown fields, no silent conversion, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def digest(self) -> str:
+        """SHA-256 of the content (64 hex digits); equal content has equal digests in every process."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+class Grid(Row):
+    """Estimates and standard errors in bits, one row a block."""
+
+    values_bits: Matrix
+    errors_bits: Matrix
+
+    @model_validator(mode="after")
+    def _same_shape(self) -> Self:
+        shapes = {tuple(map(len, matrix)) for matrix in (self.values_bits, self.errors_bits)}
+        if len(shapes) != 1 or len(set(next(iter(shapes)))) > 1:
+            raise ValueError("values_bits and errors_bits must be rectangular and of one shape")
+        return self
+
+
+class ModelInfo(Row):
+    """Which weights were measured."""
+
+    name: Name
+    family: Name
+    variant: Literal["base", "instruct", "unknown"]
+    precision: Name
+    """Precision of the stored weights, quantisation included."""
+    dtype: Literal["float32", "bfloat16", "float16"]
+    """Precision of the arithmetic."""
+    revision: Name
+    weights_sha256: Name
+    source: Name
+    licence: Name
+    n_parameters: Positive
+    n_blocks: Positive
+    d_model: Positive
+
+
+class UnitKey(Row):
+    """Everything that changes the numbers of one condition on one population."""
+
+    method_version: int
+    weights: Name
+    """SHA-256 of the weights, or of the configuration and seed for an untrained twin."""
+    dtype: Name
+    bos: int | None
+    sequences_sha256: Name
+    estimator: Name
+    settings: dict[str, Finite | int | str | tuple[Finite, ...]]
+    seed: int
+    shuffled: bool
+
+
+class Measurement(Row):
+    """Mutual information of one condition on one population; macro by position, micro by distinct token population."""
+
+    key: UnitKey
+    names: tuple[Name, ...]
+    """The n names (or random words) of the lists."""
+    n_sequences: Positive
+    n_tokens_computed: Positive
+    """Tokens that went through the model, prefixes shared."""
+    n_tokens_plain: Positive
+    """Tokens that would have gone through it without sharing."""
+    forward_difference: Finite
+    """Largest deviation from the plain forward pass on a sample, relative to the scale of the block's states."""
+    headline: Name
+    macro: dict[str, Grid]
+    """By label of the reading; shape (n_blocks, n_positions)."""
+    micro: dict[str, Grid]
+    """By label of the reading; shape (n_blocks, n_micro)."""
+    micro_of_position: tuple[Count, ...]
+    """Column of `micro` that belongs to each position."""
+    macro_ceiling_bits: Matrix
+    """Exact mutual information, shape (n_blocks, n_positions)."""
+    micro_ceiling_bits: Matrix
+    """Exact mutual information, shape (n_blocks, n_micro)."""
+    shuffled: Grid | None
+    """Headline reading with the pairs broken, shape (n_blocks, n_positions); must cover 0."""
+    seconds: Finite
+
+    @model_validator(mode="after")
+    def _shapes_agree(self) -> Self:
+        n_blocks, n_positions = len(self.macro_ceiling_bits), len(self.micro_of_position)
+        n_micro = max(self.micro_of_position) + 1
+        if self.headline not in self.macro or set(self.macro) != set(self.micro):
+            raise ValueError("macro and micro must hold the same readings, the headline among them")
+        macro = [grid.values_bits for grid in self.macro.values()] + [self.macro_ceiling_bits]
+        macro += [self.shuffled.values_bits] if self.shuffled else []
+        micro = [grid.values_bits for grid in self.micro.values()] + [self.micro_ceiling_bits]
+        for matrices, width, side in ((macro, n_positions, "macro"), (micro, n_micro, "micro")):
+            if any(len(matrix) != n_blocks or any(len(row) != width for row in matrix) for matrix in matrices):
+                raise ValueError(f"every {side} matrix must have {n_blocks} blocks and {width} columns")
+        return self
+
+
+class Bits(Row):
+    """One number with its standard error, in bits."""
+
+    value_bits: Finite
+    error_bits: Finite
+
+
+class ShotSummary(Row):
+    """What a run says about k demonstrations: means over blocks at the position that closes the k-th."""
+
+    n_shots: Positive
+    position: Count
+    emergence: Bits
+    ceiling_bits: Finite
+    """Mean over blocks of what emergence can be at most: the exact macro term minus the measured micro term."""
+    exact_bits: Finite
+    """Mean over blocks of the exact emergence, both terms counted on distinct rows: noise at zero."""
+    macro_ceiling_bits: Finite
+    """Entropy of the prefix: what no macro term may exceed."""
+    peak_block: Count
+    peak: Bits
+    excess_over_twin: Bits
+    excess_over_random_words: Bits
+    shuffled: Bits
+    saturated_blocks: Count
+    """Blocks whose macro term is within half a bit of its ceiling: "at least this much"."""
+    curve: dict[str, dict[Condition, Bits]]
+    """Emergence by reading and condition."""
+
+
+class RecordKey(Row):
+    """What identifies a run; a record answers for its key and for nothing else."""
+
+    schema_version: int
+    method_version: int
+    model: Name
+    revision: Name
+    weights_sha256: Name
+    dtype: Name
+    bos: Literal["tokenizer", "none"]
+    task: Name
+    task_version: int
+    task_hash: Name
+    preset: Name
+    n_names: Positive
+    n_shots: Positive
+    limit: int | None
+    estimator: Name
+    settings: dict[str, Finite | int | str | tuple[Finite, ...]]
+    seed: int
+
+
+class Provenance(Row):
+    """Where and when: nothing here changes a number."""
+
+    date: Name
+    """UTC, ISO 8601."""
+    command: str
+    commit: str | None
+    versions: dict[str, str]
+    n_threads: Positive
+    device: Name
+    seconds: Finite
+
+
+class EmergenceRecord(Row):
+    """One (model, task, preset, estimator, seed): the measurement, its controls and its summary."""
+
+    kind: Literal["emergence"] = "emergence"
+    schema_version: Literal[1]
+    key: RecordKey
+    model: ModelInfo
+    bos_token: int | None
+    """The token put before every sequence, macro and micro alike."""
+    n_pool: Positive
+    """Names in the task's pool."""
+    n_survivors: Positive
+    """Names of the pool that are one token under this tokenizer."""
+    demonstration_length: Positive
+    """Tokens per demonstration."""
+    is_enumerated: bool
+    """Whether the population is every possible list; a record with False is never ranked."""
+    measurements: dict[Condition, Measurement]
+    summary: tuple[ShotSummary, ...]
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if set(self.measurements) != set(CONDITIONS):
+            raise ValueError(f"expected the conditions {', '.join(CONDITIONS)}, got {', '.join(self.measurements)}")
+        if [row.n_shots for row in self.summary] != list(range(1, self.key.n_shots + 1)):
+            raise ValueError(f"expected a summary for each of 1 to {self.key.n_shots} shots")
+        return self

@@ -1,0 +1,403 @@
+"""The main job: models x tasks -> records. What is on disk is never measured again; a killed run goes on from there."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from bench.activations import Extractor
+from bench.catalog import resolve
+from bench.errors import UsageError
+from bench.estimators import ESTIMATORS, Estimator
+from bench.measure import measure
+from bench.models import (
+    LoadedModel,
+    Tokenizer,
+    bos_token_id,
+    find_blocks,
+    identify,
+    load,
+    load_tokenizer,
+    untrained_twin,
+)
+from bench.provenance import provenance
+from bench.records import (
+    CONDITIONS,
+    METHOD_VERSION,
+    SCHEMA_VERSION,
+    Condition,
+    EmergenceRecord,
+    Measurement,
+    ModelInfo,
+    RecordKey,
+    UnitKey,
+)
+from bench.sources import ModelEntry
+from bench.store import Store
+from bench.summary import summarise
+from tasks import TASKS, load_task
+from tasks.prompts import (
+    AlignedPool,
+    Encode,
+    ListPopulation,
+    PromptError,
+    align,
+    check_sizes,
+    list_population,
+    random_word_population,
+)
+from tasks.seeds import generator
+from tasks.task import PRESETS, ListTask, Preset, preset_of
+
+N_CHECKED = 8
+"""Sequences on which the block-by-block pass is compared with the model's own, once per condition."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What to measure.
+
+    Attributes:
+        models: names, folders, GGUF files or hub ids, as `bench.catalog.resolve` takes them.
+        n_names, n_shots: override the preset's sizes; the preset is then called "custom".
+        limit: measure only this many lists, drawn at random. For trying things out: never ranked.
+        bos: "tokenizer" puts a begin-of-sequence token before macro and micro inputs where the tokenizer does so
+            by itself; "none" never does.
+        memory_bytes: states of the population beyond this are kept in a temporary file.
+    """
+
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    out: Path
+    preset: str = "quick"
+    n_names: int | None = None
+    n_shots: int | None = None
+    limit: int | None = None
+    estimator: str = "noisy_channel"
+    seed: int = 0
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: str = "cpu"
+    bos: Literal["tokenizer", "none"] = "tokenizer"
+    memory_bytes: int = 4 << 30
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """One record, and whether it was there before."""
+
+    record: EmergenceRecord
+    path: Path
+    was_there: bool
+
+
+class Progress(Protocol):
+    """Told what is going on. `total` may be corrected as models become known."""
+
+    def stage(self, text: str) -> None:
+        """Something without a count begins: fetching, loading."""
+        ...
+
+    def plan(self, n_blocks: int) -> None:
+        """This many blocks will be measured."""
+        ...
+
+    def block(self, text: str) -> None:
+        """One block has been measured, in the condition `text`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """One record to be made: its key, its populations, and the conditions measured so far."""
+
+    key: RecordKey
+    task: ListTask
+    populations: Mapping[Condition, ListPopulation]
+    done: dict[Condition, Measurement] = field(default_factory=dict)
+
+
+def run(request: RunRequest, progress: Progress) -> tuple[RunOutcome, ...]:
+    """Measure every model on every task; returns one outcome each, in the order asked for.
+
+    Raises:
+        UsageError: the request cannot be met; nothing has been measured then.
+        StorageError: the results folder cannot be written.
+    """
+    estimator = make_estimator(request.estimator)
+    tasks = [find_task(name) for name in request.tasks]
+    presets = [preset_for(request, task) for task in tasks]
+    entries = [resolve(name, request.revision) for name in request.models]
+    if not entries or not tasks:
+        raise UsageError("nothing to do: give at least one model and one task")
+    store = Store(request.out)
+    store.check_writable()
+    return tuple(
+        outcome
+        for entry in entries
+        for outcome in _run_model(request, entry, list(zip(tasks, presets, strict=True)), estimator, store, progress)
+    )
+
+
+def make_estimator(name: str) -> Estimator:
+    """The estimator of that name with its default settings.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in ESTIMATORS:
+        raise UsageError(f"unknown estimator {name!r}; expected one of {', '.join(ESTIMATORS)}")
+    return ESTIMATORS[name]()
+
+
+def find_task(name: str) -> ListTask:
+    """The task of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in TASKS:
+        raise UsageError(f"unknown task {name!r}; expected one of {', '.join(TASKS)}")
+    return load_task(name)
+
+
+def preset_for(request: RunRequest, task: ListTask) -> Preset:
+    """The sizes to use for a task.
+
+    Raises:
+        UsageError: no such preset, or sizes from which no population can be built.
+    """
+    if request.preset not in PRESETS:
+        raise UsageError(f"unknown preset {request.preset!r}; expected one of {', '.join(PRESETS)}")
+    preset = preset_of(task.name, request.preset)
+    if request.n_names is not None or request.n_shots is not None:
+        n_names = preset.n_names if request.n_names is None else request.n_names
+        n_shots = preset.n_shots if request.n_shots is None else request.n_shots
+        preset = Preset(name="custom", n_names=n_names, n_shots=n_shots)
+    try:
+        check_sizes(n_names=preset.n_names, n_shots=preset.n_shots, limit=request.limit)
+    except PromptError as error:
+        raise UsageError(str(error)) from error
+    return preset
+
+
+def _run_model(
+    request: RunRequest,
+    entry: ModelEntry,
+    tasks: list[tuple[ListTask, Preset]],
+    estimator: Estimator,
+    store: Store,
+    progress: Progress,
+) -> list[RunOutcome]:
+    started = time.perf_counter()
+    progress.stage(f"{entry.name}: finding the weights")
+    identity = identify(entry, progress.stage)
+    keys = [
+        RecordKey(
+            schema_version=SCHEMA_VERSION,
+            method_version=METHOD_VERSION,
+            model=entry.name,
+            revision=identity.revision,
+            weights_sha256=identity.weights_sha256,
+            dtype=request.dtype,
+            bos=request.bos,
+            task=task.name,
+            task_version=task.version,
+            task_hash=task.content_hash,
+            preset=preset.name,
+            n_names=preset.n_names,
+            n_shots=preset.n_shots,
+            limit=request.limit,
+            estimator=estimator.name,
+            settings=dict(estimator.settings),
+            seed=request.seed,
+        )
+        for task, preset in tasks
+    ]
+    found = {index: record for index, key in enumerate(keys) if (record := store.record(key)) is not None}
+    outcomes = {
+        index: RunOutcome(record=record, path=store.record_path(record.key), was_there=True)
+        for index, record in found.items()
+    }
+    if len(found) < len(keys):
+        tokenizer = load_tokenizer(entry)
+        jobs = {
+            index: _Job(key=key, task=task, populations=_populations(task, preset, tokenizer, request))
+            for index, (key, (task, preset)) in enumerate(zip(keys, tasks, strict=True))
+            if index not in found
+        }
+        bos = bos_token_id(tokenizer) if request.bos == "tokenizer" else None
+        info = _measure_all(request, entry, list(jobs.values()), bos, estimator, store, progress)
+        for index, job in jobs.items():
+            record = _record(request, job, info, bos, time.perf_counter() - started)
+            outcomes[index] = RunOutcome(record=record, path=store.write_record(record), was_there=False)
+    return [outcomes[index] for index in range(len(keys))]
+
+
+def aligned_pool(task: ListTask, model: str, revision: str | None = None) -> AlignedPool:
+    """Which names of a task are one token each under the tokenizer of a model; its weights are not loaded."""
+    return align(task, _encoder(load_tokenizer(resolve(model, revision))))
+
+
+def _encoder(tokenizer: Tokenizer) -> Encode:
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    return encode
+
+
+def _populations(
+    task: ListTask, preset: Preset, tokenizer: Tokenizer, request: RunRequest
+) -> dict[Condition, ListPopulation]:
+    encode = _encoder(tokenizer)
+    n_names, n_shots, limit = preset.n_names, preset.n_shots, request.limit
+    try:
+        lists = list_population(
+            task,
+            encode,
+            n_names=n_names,
+            n_shots=n_shots,
+            limit=limit,
+            rng=generator(request.seed, "names", task.name),
+        )
+        words = random_word_population(
+            task,
+            encode,
+            tokenizer.decode,
+            vocabulary_size=len(tokenizer),
+            n_names=n_names,
+            n_shots=n_shots,
+            limit=limit,
+            rng=generator(request.seed, "random words"),
+        )
+    except PromptError as error:
+        raise UsageError(str(error)) from error
+    return {"trained": lists, "untrained_twin": lists, "random_words": words}
+
+
+def _measure_all(
+    request: RunRequest,
+    entry: ModelEntry,
+    jobs: list[_Job],
+    bos: int | None,
+    estimator: Estimator,
+    store: Store,
+    progress: Progress,
+) -> ModelInfo:
+    """Fill in the conditions of every job; one model in memory at a time, the trained one first."""
+    info: ModelInfo | None = None
+    for conditions in (("trained", "random_words"), ("untrained_twin",)):
+        progress.stage(f"{entry.name}: loading" if info is None else f"{entry.name}: initialising its untrained twin")
+        if info is None:
+            loaded = load(entry, dtype=request.dtype, device=request.device, progress=progress.stage)
+            info = _model_info(loaded)
+            progress.plan(info.n_blocks * len(CONDITIONS) * len(jobs))
+        else:
+            loaded = untrained_twin(entry, seed=request.seed, dtype=request.dtype, device=request.device)
+        for job in jobs:
+            for condition in conditions:
+                text = f"{entry.name}, {job.task.name}, {condition.replace('_', ' ')}"
+                job.done[condition] = _measure(
+                    request,
+                    job.populations[condition],
+                    loaded,
+                    bos,
+                    estimator,
+                    store,
+                    progress,
+                    text,
+                    shuffled=condition == "trained",
+                )
+        del loaded
+        gc.collect()
+    assert info is not None
+    return info
+
+
+def _measure(
+    request: RunRequest,
+    population: ListPopulation,
+    loaded: LoadedModel,
+    bos: int | None,
+    estimator: Estimator,
+    store: Store,
+    progress: Progress,
+    text: str,
+    *,
+    shuffled: bool,
+) -> Measurement:
+    key = UnitKey(
+        method_version=METHOD_VERSION,
+        weights=loaded.weights_sha256,
+        dtype=request.dtype,
+        bos=bos,
+        sequences_sha256=hashlib.sha256(population.sequences.tobytes()).hexdigest(),
+        estimator=estimator.name,
+        settings=dict(estimator.settings),
+        seed=request.seed,
+        shuffled=shuffled,
+    )
+    known = store.unit(key)
+    if known is not None:
+        for _ in range(loaded.n_blocks):
+            progress.block(text)
+        return known
+    chosen = generator(request.seed, "checked sequences").choice(len(population.sequences), N_CHECKED)
+    extractor = Extractor(
+        loaded.model, find_blocks(loaded.model), bos=bos, sample=population.sequences[np.sort(chosen)]
+    )
+    measurement = measure(
+        key=key,
+        names=population.names,
+        sequences=population.sequences,
+        extractor=extractor,
+        estimator=estimator,
+        memory_bytes=request.memory_bytes,
+        on_block=lambda: progress.block(text),
+    )
+    store.write_unit(measurement)
+    return measurement
+
+
+def _model_info(loaded: LoadedModel) -> ModelInfo:
+    entry = loaded.entry
+    return ModelInfo(
+        name=entry.name,
+        family=entry.family,
+        variant=entry.variant,
+        precision=entry.precision,
+        dtype=loaded.dtype,
+        revision=loaded.revision,
+        weights_sha256=loaded.weights_sha256,
+        source=entry.origin,
+        licence=entry.licence,
+        n_parameters=loaded.n_parameters,
+        n_blocks=loaded.n_blocks,
+        d_model=loaded.d_model,
+    )
+
+
+def _record(request: RunRequest, job: _Job, info: ModelInfo, bos: int | None, seconds: float) -> EmergenceRecord:
+    population = job.populations["trained"]
+    return EmergenceRecord(
+        schema_version=SCHEMA_VERSION,
+        key=job.key,
+        model=info,
+        bos_token=bos,
+        n_pool=population.n_pool,
+        n_survivors=population.n_survivors,
+        demonstration_length=population.demonstration_length,
+        is_enumerated=population.is_enumerated,
+        measurements=dict(job.done),
+        summary=summarise(job.done, n_shots=job.key.n_shots, demonstration_length=population.demonstration_length),
+        provenance=provenance(command=request.command, device=request.device, seconds=seconds),
+    )

@@ -1,0 +1,162 @@
+"""The results folder: whole-or-nothing writes, look-up by key, a schema check on every read.
+
+results/emergence/<model>/<task>.<preset>.<estimator>.seed<seed>.<key>.json     one record a run
+results/.units/<key>.json           one measured condition each, shared by runs and reused after a kill
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from bench.errors import RecordError, StorageError
+from bench.records import EmergenceRecord, Measurement, RecordKey, Row, UnitKey
+
+MAX_RECORD_BYTES = 64 << 20
+"""No record comes near it; a larger file is not one of ours."""
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRecord:
+    """A valid record and where it lies, relative to the results folder, with forward slashes."""
+
+    path: str
+    record: EmergenceRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedFile:
+    """A file in the results folder that is not a valid record, and why, in one line."""
+
+    path: str
+    reason: str
+
+
+class Store:
+    """One results folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def check_writable(self) -> None:
+        """Make the folder and prove that a file can be written there.
+
+        Raises:
+            StorageError: it cannot.
+        """
+        write_whole(self.root / ".units" / ".writable", b"")
+
+    def record_path(self, key: RecordKey) -> Path:
+        """Where the record of `key` lies or would lie."""
+        name = f"{slug(key.task)}.{slug(key.preset)}.{slug(key.estimator)}.seed{key.seed}.{key.digest()[:8]}.json"
+        return self.root / "emergence" / slug(key.model) / name
+
+    def record(self, key: RecordKey) -> EmergenceRecord | None:
+        """The finished record of `key`, or None. A damaged file counts as not there and will be measured again."""
+        with contextlib.suppress(FileNotFoundError, RecordError):
+            record = read_row(self.record_path(key), EmergenceRecord)
+            if record.key == key:
+                return record
+        return None
+
+    def write_record(self, record: EmergenceRecord) -> Path:
+        """Write a finished record, whole or not at all."""
+        path = self.record_path(record.key)
+        write_whole(path, record.model_dump_json(indent=1).encode() + b"\n")
+        return path
+
+    def unit(self, key: UnitKey) -> Measurement | None:
+        """A condition measured before, or None."""
+        with contextlib.suppress(FileNotFoundError, RecordError):
+            unit = read_row(self._unit_path(key), Measurement)
+            if unit.key == key:
+                return unit
+        return None
+
+    def write_unit(self, measurement: Measurement) -> None:
+        """Keep a measured condition, so that it is not measured again."""
+        write_whole(self._unit_path(measurement.key), measurement.model_dump_json().encode())
+
+    def records(self) -> tuple[tuple[StoredRecord, ...], tuple[RejectedFile, ...]]:
+        """All records in path order, and the files that are none."""
+        stored: list[StoredRecord] = []
+        rejected: list[RejectedFile] = []
+        for path in sorted((self.root / "emergence").glob("*/*.json")):
+            relative = path.relative_to(self.root).as_posix()
+            try:
+                stored.append(StoredRecord(path=relative, record=read_row(path, EmergenceRecord)))
+            except (RecordError, FileNotFoundError) as error:
+                rejected.append(RejectedFile(path=relative, reason=str(error)))
+        return tuple(stored), tuple(rejected)
+
+    def _unit_path(self, key: UnitKey) -> Path:
+        return self.root / ".units" / f"{key.digest()[:32]}.json"
+
+
+def read_row(path: Path, kind: type[AnyRow]) -> AnyRow:
+    """Read and check one file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RecordError: it is not a valid `kind`; the message names the field.
+    """
+    try:
+        if path.stat().st_size > MAX_RECORD_BYTES:
+            raise RecordError(f"{path.name}: larger than {MAX_RECORD_BYTES >> 20} MB, which no record is")
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise RecordError(f"{path.name}: {field}: {first['msg']}") from error
+    except OSError as error:
+        raise RecordError(f"{path.name}: {error.strerror}") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a temporary file beside it, synced, then renamed over it.
+
+    Raises:
+        StorageError: the folder or the file cannot be written; an older file at `path` stays as it was.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=".tmp")
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}; choose another folder with --out, or free space there"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def slug(name: str) -> str:
+    """A file name for any name: itself if it is a plain one, else its plain letters and a hash of the whole.
+
+    Two names never share a slug, not on file systems that ignore case either.
+    """
+    if re.fullmatch(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*", name) and len(name) <= 80 and "--" not in name:
+        return name
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+    return f"{plain or 'name'}--{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"

@@ -1,0 +1,95 @@
+"""What a record says in a few lines: emergence by shots, averaged over blocks, beside its ceiling and its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bench.emergence import Estimates, emergence
+from bench.records import SATURATION_BITS, Bits, Condition, Grid, Matrix, Measurement, ShotSummary
+
+DECIMALS = 6
+
+
+def emergence_of(measurement: Measurement, label: str | None = None) -> Estimates:
+    """Emergence of every (block, position) in bits, from one reading (None: the headline)."""
+    label = label or measurement.headline
+    return emergence(
+        _estimates(measurement.macro[label]),
+        _estimates(measurement.micro[label]),
+        np.array(measurement.micro_of_position),
+    )
+
+
+def ceiling_of(measurement: Measurement) -> Estimates:
+    """What emergence can be at most at each (block, position) in bits: the exact macro term minus the measured micro.
+
+    Not the exact emergence: a micro term that loses information to the noise raises the difference above it.
+    """
+    macro, micro = _exact(measurement.macro_ceiling_bits), _estimates(measurement.micro[measurement.headline])
+    return emergence(macro, micro, np.array(measurement.micro_of_position))
+
+
+def exact_of(measurement: Measurement) -> Estimates:
+    """Exact emergence of every (block, position) in bits, both terms counted on distinct rows."""
+    macro, micro = _exact(measurement.macro_ceiling_bits), _exact(measurement.micro_ceiling_bits)
+    return emergence(macro, micro, np.array(measurement.micro_of_position))
+
+
+def summarise(
+    measurements: Mapping[Condition, Measurement], *, n_shots: int, demonstration_length: int
+) -> tuple[ShotSummary, ...]:
+    """One summary for each number of shots, at the position that closes the last demonstration."""
+    trained = measurements["trained"]
+    fields = {name: emergence_of(measurement) for name, measurement in measurements.items()}
+    means = {name: field.mean_over_blocks() for name, field in fields.items()}
+    ceilings, exact = (field.values.mean(axis=0) for field in (ceiling_of(trained), exact_of(trained)))
+    macro_ceilings = np.array(trained.macro_ceiling_bits)
+    headroom = macro_ceilings - np.array(trained.macro[trained.headline].values_bits)
+    assert trained.shuffled is not None, "the trained condition is always measured with its pairs broken too"
+    shuffled = _estimates(trained.shuffled).mean_over_blocks()
+    curves = {
+        label: {name: emergence_of(measurement, label).mean_over_blocks() for name, measurement in measurements.items()}
+        for label in trained.macro
+    }
+    rows = []
+    for shots in range(1, n_shots + 1):
+        at = shots * demonstration_length - 1
+        peak = int(fields["trained"].values[:, at].argmax())
+        rows.append(
+            ShotSummary(
+                n_shots=shots,
+                position=at,
+                emergence=_bits(means["trained"], at),
+                ceiling_bits=round(float(ceilings[at]), DECIMALS),
+                exact_bits=round(float(exact[at]), DECIMALS),
+                macro_ceiling_bits=round(float(macro_ceilings[:, at].max()), DECIMALS),
+                peak_block=peak,
+                peak=_bits(fields["trained"], (peak, at)),
+                excess_over_twin=_bits(means["trained"] - means["untrained_twin"], at),
+                excess_over_random_words=_bits(means["trained"] - means["random_words"], at),
+                shuffled=_bits(shuffled, at),
+                saturated_blocks=int((headroom[:, at] < SATURATION_BITS).sum()),
+                curve={
+                    label: {name: _bits(mean, at) for name, mean in by_condition.items()}
+                    for label, by_condition in curves.items()
+                },
+            )
+        )
+    return tuple(rows)
+
+
+def _estimates(grid: Grid) -> Estimates:
+    return Estimates(values=np.array(grid.values_bits), errors=np.array(grid.errors_bits))
+
+
+def _exact(matrix: Matrix) -> Estimates:
+    values = np.array(matrix)
+    return Estimates(values=values, errors=np.zeros_like(values))
+
+
+def _bits(field: Estimates, at: int | tuple[int, int]) -> Bits:
+    return Bits(
+        value_bits=round(float(field.values[at]), DECIMALS), error_bits=round(float(field.errors[at]), DECIMALS)
+    )

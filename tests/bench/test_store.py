@@ -1,0 +1,196 @@
+"""Whole-or-nothing writes, look-up by key, and files that are not what they should be."""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import RecordError, StorageError
+from bench.records import EmergenceRecord
+from bench.store import Store, read_row, slug, write_whole
+from tests.record_factory import make_measurement, make_record, unit_key
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    store, record = Store(tmp_path), make_record()
+    path = store.write_record(record)
+    assert store.record(record.key) == record
+    assert read_row(path, EmergenceRecord) == record
+    assert path.relative_to(tmp_path).as_posix().startswith("emergence/tiny/country.quick.noisy_channel.seed0.")
+    assert [item.record for item in store.records()[0]] == [record]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"revision": "other"}, {"weights_sha256": "v" * 64}, {"dtype": "bfloat16"}, {"bos": "none"},
+        {"task_version": 2},
+        {"task_hash": "i" * 64}, {"preset": "paper"}, {"n_names": 13}, {"limit": 5}, {"estimator": "exact"},
+        {"settings": {"n_draws": 513}}, {"seed": 1}, {"method_version": 99},
+    ],
+)  # fmt: skip
+def test_a_record_answers_for_its_own_key_only(tmp_path: Path, change: dict[str, Any]) -> None:
+    store, record = Store(tmp_path), make_record()
+    store.write_record(record)
+    other = record.key.model_copy(update=change)
+    assert store.record(other) is None
+    assert store.record_path(other) != store.record_path(record.key)
+
+
+def test_a_measured_condition_comes_back_by_its_key(tmp_path: Path) -> None:
+    import numpy as np
+
+    store, measurement = Store(tmp_path), make_measurement(np.random.default_rng(0), unit_key())
+    assert store.unit(unit_key()) is None
+    store.write_unit(measurement)
+    assert store.unit(unit_key()) == measurement
+    assert store.unit(unit_key(seed=1)) is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda text: text[: len(text) // 2], "the file: Invalid JSON"),
+        (lambda text: "", "the file: Invalid JSON"),
+        (lambda text: "[]", "the file: "),
+        (
+            lambda text: text.replace('"schema_version": 1', '"schema_version": 2', 1),
+            "schema_version: Input should be 1",
+        ),
+        (lambda text: text.replace('"n_pool": 60', '"n_pool": "60"', 1), "n_pool: "),
+        (lambda text: text.replace('"n_pool": 60', '"n_pool": -60', 1), "n_pool: "),
+        (
+            lambda text: text.replace('"forward_difference":', '"extra": 1, "forward_difference":', 1),
+            "extra: Extra inputs",
+        ),
+        (lambda text: re.sub(r'("forward_difference": )[^,]+', r"\1NaN", text), "forward_difference: "),
+        (lambda text: re.sub(r'("forward_difference": )[^,]+', r"\1 1e999", text), "forward_difference: "),
+        (
+            lambda text: _edited(text, lambda record: record["measurements"].pop("random_words")),
+            "expected the conditions",
+        ),
+        (lambda text: _edited(text, lambda record: record["summary"].pop()), "summary for each of 1 to 2 shots"),
+        (
+            lambda text: _edited(text, lambda record: record["measurements"]["trained"]["macro_ceiling_bits"].pop()),
+            "every macro matrix must have 2 blocks and 4 columns",
+        ),
+    ],
+)
+def test_a_damaged_record_is_named_with_its_field_and_counts_as_not_there(
+    tmp_path: Path, damage: Any, reason: str
+) -> None:
+    store, record = Store(tmp_path), make_record()
+    path = store.write_record(record)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(RecordError, match=f"^{path.name}: ") as caught:
+        read_row(path, EmergenceRecord)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert store.record(record.key) is None
+    good = store.write_record(make_record(task="animal"))
+    stored, rejected = store.records()
+    assert [item.path for item in stored] == [good.relative_to(tmp_path).as_posix()]
+    assert [file.path for file in rejected] == [path.relative_to(tmp_path).as_posix()]
+
+
+def _edited(text: str, edit: Any) -> str:
+    record = json.loads(text)
+    edit(record)
+    return json.dumps(record)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=rf"cannot write {path}: No space left on device"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_that_is_a_file_is_refused_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    with pytest.raises(StorageError, match="cannot write .*results.*choose another folder with --out"):
+        Store(tmp_path / "results").check_writable()
+
+
+def test_a_folder_that_cannot_be_made_is_refused() -> None:
+    with pytest.raises(StorageError, match="cannot write /proc/results"):
+        Store(Path("/proc/results")).check_writable()
+
+
+def test_a_kill_in_the_middle_of_writing_never_leaves_a_torn_record(tmp_path: Path) -> None:
+    """A child writes the same record over and over and is killed at a random moment, ten times."""
+    code = (
+        "import sys; from pathlib import Path; from bench.store import Store\n"
+        "from tests.record_factory import make_record\n"
+        "store, record = Store(Path(sys.argv[1])), make_record()\n"
+        "print('ready', flush=True)\n"
+        "while True: store.write_record(record)"
+    )
+    root = Path(__file__).parent.parent.parent
+    for attempt in range(10):
+        child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=root)
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(0.01 * attempt)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        stored, rejected = Store(tmp_path).records()
+        assert not rejected
+        assert len(stored) <= 1
+    assert Store(tmp_path).record(make_record().key) == make_record()
+
+
+def _write_many(root: Path, first: int) -> None:
+    for seed in range(first, first + 10):
+        Store(root).write_record(make_record(seed=seed % 15))
+
+
+def test_two_processes_on_one_folder_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_write_many, args=(tmp_path, first)) for first in (0, 5)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    stored, rejected = Store(tmp_path).records()
+    assert sorted(item.record.key.seed for item in stored) == list(range(15))
+    assert not rejected
+
+
+NAMES = [
+    "gpt2", "GPT2", "Gpt2", "a/b", "a:b", "a__b", "a-b", "a.b", "a..b", "../../x", "/etc/passwd", "x\x00y",
+    "x" * 300, "x" * 301,
+    "\U0001f600", "\u202eabc", "abc", "new\nline", ".", "..", "", " ", "con", "a b", "a\u0000b", "A/B", "a\\b", "é",
+    "e\u0301",
+    "name--0123456789", "-", "--", "a.", ".a",
+]  # fmt: skip
+
+
+def test_every_name_has_a_slug_of_its_own_inside_the_folder() -> None:
+    slugs = [slug(name) for name in NAMES]
+    assert len({found.lower() for found in slugs}) == len(set(NAMES))
+    for found in slugs:
+        assert found == found.lower() and len(found) <= 80 and not found.startswith((".", "-"))
+        assert not set(found) - set("abcdefghijklmnopqrstuvwxyz0123456789._-") and ".." not in found
+
+
+def test_plain_names_stay_readable() -> None:
+    assert slug("smollm2-135m-instruct") == "smollm2-135m-instruct"
+    assert slug("EleutherAI/pythia-70m").startswith("eleutherai-pythia-70m--")
