@@ -1,0 +1,45 @@
+# Every target works from a fresh clone: the virtual environment is made when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow check bench leaderboard measure clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf,dev]'
+	touch $(READY)
+
+# The main job on real weights: fetch SmolLM2-135M, measure it with all controls, write records and a leaderboard.
+demo: $(READY)
+	$(BIN)/bench run smollm2-135m-instruct --out demo/results
+	$(BIN)/bench leaderboard --results demo/results --out demo/leaderboard.md
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest --slow
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/bench leaderboard --check
+
+bench: $(READY)
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py'
+
+leaderboard: $(READY)
+	$(BIN)/bench leaderboard
+
+# The committed records, from the weights. Resumable: what is on disk is not measured again.
+measure: $(READY)
+	$(BIN)/bench run smollm2-135m-instruct gemma-3-270m --out results
+	$(BIN)/bench leaderboard
+
+clean:
+	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks results/.units
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,285 @@
+"""The command line: parses, calls one library function, prints. Data goes to stdout, progress and remarks to stderr.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated. Heavy imports are inside the commands:
+`bench --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from bench import __version__
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+app = typer.Typer(
+    name="bench",
+    help="Emergence of language models: measured, and predicted from small ones.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(help="List the named models; fetch their weights.", invoke_without_command=True)
+tasks_app = typer.Typer(help="List the tasks; show one.", invoke_without_command=True)
+app.add_typer(models_app, name="models")
+app.add_typer(tasks_app, name="tasks")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")]
+Results = Annotated[Path, typer.Option("--results", help="Folder with the records.")]
+
+
+@app.callback(invoke_without_command=True)
+def bench(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Emergence of language models: measured, and predicted from small ones."""
+    if version:
+        print(f"bench {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Names (see `bench models`), folders, .gguf files or hub ids."),
+    ],
+    tasks: Annotated[str, typer.Option(help="Tasks, separated by commas.")] = "country,animal,colour",
+    preset: Annotated[
+        str, typer.Option(help="quick: 12 names, 4 shots. paper: the sizes of arXiv 2405.12617.")
+    ] = "quick",
+    seed: Annotated[int, typer.Option(min=0, help="Draws names, random words, the twin's weights and the noise.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
+    estimator: Annotated[str, typer.Option(help="Estimator of mutual information.")] = "noisy_channel",
+    n_names: Annotated[int | None, typer.Option(help="Names per list task, instead of the preset's.")] = None,
+    n_shots: Annotated[int | None, typer.Option(help="Demonstrations, instead of the preset's.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Measure only this many lists. For trying things out: never ranked.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Arithmetic: float32 or bfloat16.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    bos: Annotated[
+        Literal["tokenizer", "none"],
+        typer.Option(help="tokenizer: a begin-of-sequence token where the tokenizer adds one. none: never."),
+    ] = "tokenizer",
+    memory_gb: Annotated[
+        float, typer.Option(min=0.1, help="States of the population beyond this go to a temporary file.")
+    ] = 4.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the emergence of models on tasks, with all controls, and write one record each."""
+    from bench.run import RunRequest
+    from bench.run import run as run_all
+    from bench.terminal import Bars, emergence_tables, stderr
+
+    request = RunRequest(
+        models=tuple(models),
+        tasks=tuple(name for part in tasks.split(",") if (name := part.strip())),
+        out=out,
+        preset=preset,
+        n_names=n_names,
+        n_shots=n_shots,
+        limit=limit,
+        estimator=estimator,
+        seed=seed,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        bos=bos,
+        memory_bytes=int(memory_gb * (1 << 30)),
+        command=shlex.join(["bench", *sys.argv[1:]]),
+    )
+    with Bars() as bars:
+        outcomes = run_all(request, bars)
+    if as_json:
+        _print_json(
+            [
+                {
+                    "path": str(outcome.path),
+                    "was_there": outcome.was_there,
+                    "record": outcome.record.model_dump(mode="json"),
+                }
+                for outcome in outcomes
+            ]
+        )
+    else:
+        _print_tables(emergence_tables([outcome.record for outcome in outcomes]))
+    for outcome in outcomes:
+        verb = "already measured, nothing done" if outcome.was_there else "written"
+        stderr().print(f"{outcome.path}: {verb}", markup=False, highlight=False, soft_wrap=True)
+
+
+@models_app.callback()
+def models(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the named models."""
+    if context.invoked_subcommand is not None:
+        return
+    from bench.catalog import CATALOG, described
+    from bench.terminal import models_table
+
+    if as_json:
+        _print_json([described(entry) for entry in CATALOG.values()])
+    else:
+        _print_tables([models_table(CATALOG.values())])
+
+
+@models_app.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="A name of the catalog, or a hub id.")],
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download the weights of a model and convert them if need be; prints the local folder."""
+    from bench.catalog import resolve
+    from bench.fetch import fetch
+    from bench.terminal import stderr
+
+    folder = fetch(resolve(name, revision), lambda line: stderr().print(line, markup=False, highlight=False))
+    if as_json:
+        _print_json({"name": name, "folder": str(folder)})
+    else:
+        print(folder)
+
+
+@tasks_app.callback()
+def tasks(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the tasks."""
+    if context.invoked_subcommand is not None:
+        return
+    from bench.terminal import tasks_table
+    from tasks import TASKS, load_task
+
+    loaded = [load_task(name) for name in TASKS]
+    if as_json:
+        _print_json(
+            [
+                {"name": task.name, "version": task.version, "hash": task.content_hash, "names": list(task.names)}
+                for task in loaded
+            ]
+        )
+    else:
+        _print_tables([tasks_table(loaded)])
+
+
+@tasks_app.command("show")
+def tasks_show(
+    name: Annotated[str, typer.Argument(help="Name of a task.")],
+    model: Annotated[str | None, typer.Option(help="Show which names survive under this model's tokenizer.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a task: its template, its names, and which of them a model's tokenizer keeps."""
+    from bench.run import find_task
+    from bench.terminal import task_tables
+
+    task = find_task(name)
+    pool = None
+    if model is not None:
+        from bench.run import aligned_pool
+
+        pool = aligned_pool(task, model)
+    if as_json:
+        content: dict[str, Any] = {
+            "name": task.name,
+            "version": task.version,
+            "hash": task.content_hash,
+            "description": task.description,
+            "example": "".join(task.demonstration(item) for item in task.names[:3]),
+            "names": list(task.names),
+            "n_members": len(task.members),
+            "sources": list(task.sources),
+            "licence": task.licence,
+        }
+        if pool is not None:
+            content |= {"model": model, "survivors": list(pool.names), "rejected": list(pool.rejected)}
+        _print_json(content)
+    else:
+        _print_tables(task_tables(task, model, pool))
+
+
+@app.command()
+def leaderboard(
+    results: Results = Path("results"),
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("leaderboard.md"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if the file is not what the records give.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rebuild leaderboard.md from the records."""
+    from bench.errors import BenchError, UsageError
+    from bench.store import Store, write_whole
+    from bench.terminal import stderr
+    from proxies.leaderboard import render, rows_as_data
+
+    if not results.is_dir():
+        raise UsageError(
+            f"there is no results folder {results}; run `bench run MODEL` first, or name one with --results"
+        )
+    stored, rejected = Store(results).records()
+    text = render(stored, rejected, results=os.path.relpath(results, out.parent).replace(os.sep, "/")).encode()
+    for file in rejected:
+        stderr().print(f"left out: {file.path}: {file.reason}", markup=False, highlight=False, soft_wrap=True)
+    if check:
+        current = out.read_bytes() if out.exists() else b""
+        if current != text:
+            raise BenchError(f"{out} is not what the records in {results} give; rebuild it with `bench leaderboard`")
+    else:
+        write_whole(out, text)
+    if as_json:
+        _print_json(rows_as_data(stored))
+    else:
+        print(f"{out}: {'up to date' if check else 'written'}, {len(stored)} records")
+
+
+class _Interrupted(BaseException):
+    """A signal asked the process to end; not an Exception, so that nothing on the way takes it for a failure."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: runs the command and turns a deliberate error into one line and its exit status."""
+    from bench.errors import BenchError
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except _Interrupted as interruption:
+        print("bench: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(128 + int(interruption.args[0]))
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise _Interrupted(number)
+
+
+def _print_json(content: object) -> None:
+    print(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _print_tables(tables: Sequence[RenderableType]) -> None:
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 160  # a pipe has no width; narrow columns would fold the numbers
+    for table in tables:
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""What a person sees in the terminal: rich tables and progress bars. Text from data is never read as markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from bench.escape import printable
+from bench.intervals import with_interval
+from bench.records import Bits, EmergenceRecord
+from bench.sources import ModelEntry
+from bench.summary import ceiling_of, emergence_of
+from tasks.prompts import AlignedPool
+from tasks.task import ListTask
+
+
+def stderr() -> Console:
+    """The console for progress and remarks."""
+    return Console(stderr=True)
+
+
+class Bars:
+    """Progress on stderr with rate and time left; plain lines where stderr is not a terminal. A context manager."""
+
+    def __init__(self) -> None:
+        self._console = stderr()
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("blocks"),
+            _Rate(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task("starting", total=None)
+        self._total = 0
+        self._text = ""
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage(self, text: str) -> None:
+        """Something without a count begins."""
+        self._say(text)
+
+    def plan(self, n_blocks: int) -> None:
+        """This many more blocks will be measured."""
+        self._total += n_blocks
+        self._progress.update(self._task, total=self._total)
+
+    def block(self, text: str) -> None:
+        """One block has been measured."""
+        self._say(text)
+        self._progress.advance(self._task)
+
+    def _say(self, text: str) -> None:
+        if text == self._text:
+            return
+        self._text = printable(text)
+        self._progress.update(self._task, description=self._text)
+        if not self._console.is_terminal:
+            self._console.print(self._text, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    """Blocks per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.2f}/s" if task.speed else "")
+
+
+def emergence_tables(records: Sequence[EmergenceRecord]) -> list[RenderableType]:
+    """Per record: E of every block at the position that closes each shot; then one summary of all records."""
+    return [*map(_blocks_table, records), _summary_table(records)] if records else []
+
+
+def _blocks_table(record: EmergenceRecord) -> Table:
+    trained, twin = record.measurements["trained"], record.measurements["untrained_twin"]
+    fields, ceilings, twins = emergence_of(trained), ceiling_of(trained), emergence_of(twin)
+    table = _table(
+        f"{record.model.name}, {record.key.task}: emergence in bits ± half its 95 % interval, by block and shots",
+        caption=f"{trained.key.estimator} ({trained.headline}), {trained.n_sequences:,} lists of {record.key.n_shots} "
+        f"out of {record.key.n_names} names ({record.n_survivors} of {record.n_pool} are one token here). "
+        "Ceiling (exact macro term minus measured micro term) and untrained twin: at the last shot.",
+    )
+    for column in ("block", *(f"{row.n_shots} shots" if row.n_shots > 1 else "1 shot" for row in record.summary)):
+        table.add_column(column, justify="right")
+    table.add_column("ceiling", justify="right")
+    table.add_column("untrained twin", justify="right")
+    last = record.summary[-1].position
+    for block in range(record.model.n_blocks):
+        table.add_row(
+            str(block),
+            *(
+                Text(
+                    with_interval(float(fields.values[block, row.position]), float(fields.errors[block, row.position])),
+                    style="bold" if block == row.peak_block else "",
+                )
+                for row in record.summary
+            ),
+            f"{ceilings.values[block, last]:.2f}",
+            f"{twins.values[block, last]:.2f}",
+        )
+    return table
+
+
+def _summary_table(records: Sequence[EmergenceRecord]) -> Table:
+    table = _table(
+        "Mean over blocks, in bits ± half the 95 % interval (Monte-Carlo error only)",
+        caption="Ceiling: the exact macro term minus the measured micro term. Exact: both terms without noise. Macro "
+        "ceiling: the entropy of the lists, which no macro term may pass. Shuffled must cover 0. "
+        'Saturated: blocks whose macro term is within half a bit of its ceiling: "at least this much".',
+    )
+    for column in ("model", "task"):
+        table.add_column(column, overflow="fold")
+    for column in (
+        "shots", "emergence", "ceiling", "exact", "macro ceiling", "peak block", "over twin", "over random words",
+        "shuffled",
+        "saturated",
+    ):  # fmt: skip
+        table.add_column(column, justify="right")
+    for record in records:
+        for row in record.summary:
+            table.add_row(
+                printable(record.model.name),
+                record.key.task + ("" if record.is_enumerated else " (limited)"),
+                str(row.n_shots),
+                _shown(row.emergence),
+                f"{row.ceiling_bits:.2f}",
+                f"{row.exact_bits:.2f}",
+                f"{row.macro_ceiling_bits:.3f}",
+                f"{row.peak_block} ({row.peak.value_bits:.2f})",
+                _shown(row.excess_over_twin, signed=True),
+                _shown(row.excess_over_random_words, signed=True),
+                _shown(row.shuffled),
+                f"{row.saturated_blocks}/{record.model.n_blocks}",
+            )
+    return table
+
+
+def models_table(entries: Iterable[ModelEntry]) -> Table:
+    """The catalog."""
+    table = _table("Models by name; a folder, a .gguf file or an owner/name of the hub works too")
+    table.add_column("name", no_wrap=True)
+    table.add_column("family")
+    table.add_column("parameters", justify="right")
+    for column in ("type", "precision", "licence"):
+        table.add_column(column)
+    table.add_column("source", overflow="fold")
+    for entry in entries:
+        n_parameters = "" if entry.n_parameters is None else f"{entry.n_parameters / 1e6:,.1f} M"
+        table.add_row(
+            entry.name, entry.family, n_parameters, entry.variant, entry.precision, entry.licence, entry.origin
+        )
+    return table
+
+
+def tasks_table(tasks: Iterable[ListTask]) -> Table:
+    """All tasks."""
+    table = _table("Tasks")
+    for column in ("name", "version", "names", "members", "example", "description"):
+        table.add_column(column)
+    for task in tasks:
+        example = "".join(task.demonstration(name) for name in task.names[:3])
+        table.add_row(
+            task.name, str(task.version), str(len(task.names)), str(len(task.members)), repr(example), task.description
+        )
+    return table
+
+
+def task_tables(task: ListTask, model: str | None, pool: AlignedPool | None) -> list[RenderableType]:
+    """One task in full, with the names that a model's tokenizer keeps."""
+    table = _table(f"Task {task.name}", show_header=False)
+    table.add_column("field", no_wrap=True)
+    table.add_column("value")
+    example = "".join(task.demonstration(name) for name in task.names[:3])
+    rows = [
+        ("version", str(task.version)),
+        ("hash", task.content_hash),
+        ("description", task.description),
+        ("example", repr(example)),
+        ("names", f"{len(task.names)}: {', '.join(task.names)}"),
+        ("members", f"{len(task.members)} with {len(task.surface_forms)} ways to write them"),
+        ("sources", "; ".join(task.sources)),
+        ("licence", task.licence),
+    ]
+    if pool is not None:
+        rows.append(
+            (
+                f"one token under {printable(model or '')}",
+                f"{len(pool.names)} of {len(task.names)}: {', '.join(pool.names)}",
+            )
+        )
+        rows.append(("more than one token", ", ".join(pool.rejected) or "none"))
+    for name, value in rows:
+        table.add_row(name, value)
+    return [table]
+
+
+def _shown(bits: Bits, *, signed: bool = False) -> str:
+    return with_interval(bits.value_bits, bits.error_bits, signed=signed)
+
+
+def _table(title: str, *, caption: str | None = None, show_header: bool = True) -> Table:
+    return Table(
+        title=Text(printable(title)),
+        caption=Text(printable(caption)) if caption else None,
+        title_justify="left",
+        caption_justify="left",
+        show_header=show_header,
+    )

@@ -1,0 +1,126 @@
+"""The leaderboard from records: bytes, order, controls, and nothing that a hostile name can do to it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.intervals import Z_95
+from bench.store import RejectedFile, StoredRecord
+from proxies.leaderboard import RANKED_TASKS, rank, render, rows_as_data
+from tests.record_factory import make_record
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def stored(**fields: object) -> StoredRecord:
+    record = make_record(**fields)  # type: ignore[arg-type]
+    return StoredRecord(path=f"emergence/{fields.get('model', 'tiny')}/{record.key.digest()[:8]}.json", record=record)
+
+
+def complete(**fields: object) -> list[StoredRecord]:
+    return [stored(task=task, **fields) for task in RANKED_TASKS]
+
+
+def table(text: str, number: int = 0) -> list[list[str]]:
+    """The cells of the n-th Markdown table, header first, without the ruler."""
+    blocks = [block for block in text.split("\n\n") if block.startswith("| ")]
+    lines = [line for line in blocks[number].splitlines() if line.strip()]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in [lines[0], *lines[2:]]]
+
+
+def test_models_are_ranked_by_mean_emergence_over_the_tasks() -> None:
+    items = complete(model="low", level=4.0) + complete(model="high", level=9.0) + complete(model="mid", level=6.0)
+    assert [entry.model.name for entry in rank(items)] == ["high", "mid", "low"]
+    entry = rank(items)[0]
+    expected = np.mean([item.record.summary[-1].emergence.value_bits for item in entry.records])
+    assert entry.emergence[0] == pytest.approx(expected)
+    assert entry.over_twin[0] == pytest.approx(3, abs=1.0)
+    errors = [item.record.summary[-1].emergence.error_bits for item in entry.records]
+    assert entry.emergence[1] == pytest.approx(np.sqrt(np.square(errors).sum()) / 3, rel=1e-4)
+
+
+def test_a_control_that_tasks_share_counts_once_in_the_error() -> None:
+    items = complete()
+    shared = items[0].record.measurements["random_words"].key
+    assert all(item.record.measurements["random_words"].key == shared for item in items)
+    trained = np.array([item.record.summary[-1].curve["s=0.08"]["trained"].error_bits for item in items])
+    words = np.array([item.record.summary[-1].curve["s=0.08"]["random_words"].error_bits for item in items])
+    expected = np.sqrt(np.square(trained / 3).sum() + words.mean() ** 2)
+    assert rank(items)[0].over_random_words[1] == pytest.approx(expected)
+
+
+def test_several_seeds_widen_the_interval_to_their_spread() -> None:
+    seeds = [complete(seed=seed) for seed in range(4)]
+    means = [np.mean([item.record.summary[-1].emergence.value_bits for item in items]) for items in seeds]
+    entry = rank([item for items in seeds for item in items])[0]
+    assert entry.emergence[0] == pytest.approx(np.mean(means))
+    assert entry.emergence[1] == pytest.approx(np.std(means, ddof=1) / 2)
+    assert entry.seeds == (0, 1, 2, 3)
+
+
+def test_limited_incomplete_and_invalid_records_are_listed_apart_and_never_ranked() -> None:
+    items = [
+        *complete(model="whole"),
+        stored(model="partial", task="country"),
+        *complete(model="limited", is_enumerated=False),
+    ]
+    text = render(items, [RejectedFile(path="emergence/x/y.json", reason="y.json: seed: wrong | type")])
+    assert [row[1] for row in table(text)[1:]] == ["whole"]
+    apart = text.split("## Not ranked")[1]
+    assert "partial, country: incomplete" in apart
+    assert apart.count("limited to 132 lists") == 3
+    assert "emergence/x/y.json: not a valid record: y.json&#58; seed&#58; wrong &#124; type" in apart
+
+
+def test_other_presets_and_settings_have_tables_of_their_own() -> None:
+    items = complete(model="a") + complete(model="b", preset="paper") + complete(model="c", settings={"n_draws": 9})
+    text = render(items, [])
+    assert [table(text, number)[1][1] for number in (0, 2, 4)] == ["a", "b", "c"]
+
+
+def test_the_same_records_give_the_same_bytes_in_any_order() -> None:
+    items = complete(model="a") + complete(model="b", seed=1) + [stored(model="c")]
+    by_path = sorted(items, key=lambda item: item.path)
+    assert render(by_path, []) == render(sorted(items[::-1], key=lambda item: item.path), [])
+
+
+def test_without_records_it_says_what_to_do() -> None:
+    assert "No model is ranked yet: run `bench run MODEL`" in render([], [])
+    assert rows_as_data([]) == []
+
+
+HOSTILE = [
+    "a|b", "a\nb", "`code`", "<script>alert(1)</script>", "[x](javascript:alert(1))", "![x](http://evil.example/a.png)",
+    "\x1b[31mred\x1b[0m", "\x1b]8;;http://evil.example\x1b\\link\x1b]8;;\x1b\\", "[bold]x[/bold]", "=cmd|' /C calc'!A0",
+    "# heading", "* star *", "_under_", "~~gone~~", "http://evil.example", "www.evil.example", "a@evil.example",
+    "&lt;b&gt;",
+    "\\|", "$x$", "\u202etxt.exe", "<!-- -->", ":smile:", "- item", "1. item", "> quote", "\x00", "\ud83d\ude00",
+    "a\r\n| b | c |",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [name.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for name in HOSTILE]
+)
+def test_a_hostile_name_stays_text_in_its_cell(name: str) -> None:
+    rows = table(render(complete(model=name), []))
+    assert len(rows) == 2
+    assert {len(row) for row in rows} == {len(rows[0])}
+    text = "|".join(cell for cell in rows[1] if "](" not in cell)
+    assert not set(text) & set("<>[]`*~\x1b\x00\n\\$@_!")
+    assert "http:" not in text and "www." not in text.lower()
+
+
+def test_the_verdict_follows_the_interval() -> None:
+    for entry, row in zip(rank(complete()), table(render(complete(), []))[1:], strict=True):
+        value, error = entry.over_twin
+        cell = row[table(render(complete(), []))[0].index("over twin")]
+        assert cell.endswith("(above)" if value > Z_95 * error else "(no difference)")
+
+
+def test_the_committed_leaderboard_is_what_the_committed_records_give() -> None:
+    from bench.store import Store
+
+    text = render(*Store(ROOT / "results").records())
+    assert (ROOT / "leaderboard.md").read_text(encoding="utf-8") == text
