@@ -101,7 +101,7 @@ class Measurement(Row):
     n_tokens_plain: Positive
     """Tokens that would have gone through it without sharing."""
     forward_difference: Finite
-    """Largest deviation from the plain forward pass on a sample, relative to the scale of the block's states."""
+    """Largest deviation of a state from the plain forward pass on a sample, relative to the norm of that state."""
     headline: Name
     macro: dict[str, Grid]
     """By label of the reading; shape (n_blocks, n_positions)."""

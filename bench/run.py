@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import gc
 import hashlib
 import time
@@ -9,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
-
-import numpy as np
 
 from bench.activations import Extractor
 from bench.catalog import resolve
@@ -56,8 +55,9 @@ from tasks.prompts import (
 from tasks.seeds import generator
 from tasks.task import PRESETS, ListTask, Preset, preset_of
 
-N_CHECKED = 8
-"""Sequences on which the block-by-block pass is compared with the model's own, once per condition."""
+N_CHECKED = 128
+"""Neighbouring sequences on which the block-by-block pass is compared with the model's own, once per condition: they
+fill a bin of the forest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,9 @@ def find_task(name: str) -> ListTask:
         UsageError: there is none.
     """
     if name not in TASKS:
-        raise UsageError(f"unknown task {name!r}; expected one of {', '.join(TASKS)}")
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"unknown task {name[:80]!r}; {meant}expected one of {', '.join(TASKS)}")
     return load_task(name)
 
 
@@ -274,6 +276,7 @@ def _populations(
             encode,
             tokenizer.decode,
             vocabulary_size=len(tokenizer),
+            excluded=task.surface_forms.union(*(load_task(name).surface_forms for name in TASKS)),
             n_names=n_names,
             n_shots=n_shots,
             limit=limit,
@@ -351,10 +354,7 @@ def _measure(
         for _ in range(loaded.n_blocks):
             progress.block(text)
         return known
-    chosen = generator(request.seed, "checked sequences").choice(len(population.sequences), N_CHECKED)
-    extractor = Extractor(
-        loaded.model, find_blocks(loaded.model), bos=bos, sample=population.sequences[np.sort(chosen)]
-    )
+    extractor = Extractor(loaded.model, find_blocks(loaded.model), bos=bos, sample=population.sequences[:N_CHECKED])
     measurement = measure(
         key=key,
         names=population.names,

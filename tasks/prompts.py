@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -38,7 +39,7 @@ class AlignedPool:
     Attributes:
         names: survivors, in the order of the task's pool.
         tokens: one token id per survivor.
-        rejected: names that take more than one token, or that merge with the separator.
+        rejected: names of more than one token, unknown to the tokenizer, or merging with the separator.
         separator_tokens: token ids of the separator.
     """
 
@@ -80,17 +81,24 @@ class ListPopulation:
 
 
 def align(task: ListTask, encode: Encode) -> AlignedPool:
-    """Keep the names whose demonstration is exactly one token for the name, followed by the separator's tokens."""
+    """Keep the names whose demonstration is one token for the name, its own, followed by the separator's tokens.
+
+    A token that several names share is the tokenizer's sign for "unknown": none of them is kept.
+    """
     separator = tuple(encode(task.separator))
-    names, tokens, rejected = [], [], []
-    for name in task.names:
-        token = tuple(encode(task.item_prefix + name))
-        if len(token) == 1 and tuple(encode(task.demonstration(name))) == token + separator:
-            names.append(name)
-            tokens.append(token[0])
-        else:
-            rejected.append(name)
-    return AlignedPool(names=tuple(names), tokens=tuple(tokens), rejected=tuple(rejected), separator_tokens=separator)
+    encoded = {name: tuple(encode(task.item_prefix + name)) for name in task.names}
+    counts = Counter(encoded.values())
+    kept = {
+        name: tokens[0]
+        for name, tokens in encoded.items()
+        if len(tokens) == 1 and counts[tokens] == 1 and tuple(encode(task.demonstration(name))) == tokens + separator
+    }
+    return AlignedPool(
+        names=tuple(kept),
+        tokens=tuple(kept.values()),
+        rejected=tuple(name for name in task.names if name not in kept),
+        separator_tokens=separator,
+    )
 
 
 def list_population(
@@ -148,6 +156,7 @@ def random_word_population(
     decode: Decode,
     *,
     vocabulary_size: int,
+    excluded: frozenset[str],
     n_names: int,
     n_shots: int,
     rng: np.random.Generator,
@@ -155,8 +164,10 @@ def random_word_population(
 ) -> ListPopulation:
     """The same lists over words drawn at random from the vocabulary: the `random words` control.
 
-    A word is a token that decodes to a space and 3 to 12 lower-case Latin letters, encodes back to itself and is
-    not a member of the category.
+    A word is a token that decodes to a space and 3 to 12 lower-case Latin letters and encodes back to itself.
+
+    Args:
+        excluded: case-folded words that may not be drawn: members of a category.
 
     Raises:
         PromptError: the vocabulary holds fewer than n such words.
@@ -167,7 +178,7 @@ def random_word_population(
     tokens: list[int] = []
     for token in map(int, rng.permutation(vocabulary_size)):
         text = decode([token])
-        if not re.fullmatch(r" [a-z]{3,12}", text) or text.strip() in task.surface_forms:
+        if not re.fullmatch(r" [a-z]{3,12}", text) or text.strip() in excluded:
             continue
         if tuple(encode(text + task.separator)) != (token, *separator):
             continue

@@ -14,6 +14,8 @@ import transformers
 from tokenizers import decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from tasks import TASKS, load_task
+
 N_LAYERS = 2
 D_MODEL = 16
 END_OF_TEXT = "<|endoftext|>"
@@ -175,3 +177,25 @@ def _gguf_tensors(model: PreTrainedModel) -> list[tuple[str, npt.NDArray[np.floa
                 array = array.reshape(n_heads[theirs], 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
             tensors.append((f"blk.{layer}.{theirs}.weight", np.ascontiguousarray(array)))
     return tensors
+
+
+def list_tokenizer(*, prepends_bos: bool = False) -> PreTrainedTokenizerFast:
+    """A tokenizer in which the first 30 names of every list task and 40 invented words are one token each."""
+    names = [f" {name}" for task in TASKS for name in load_task(task).names[:30]]
+    invented = [f" {first}{second}" for first in ("blor", "fren", "gask", "mip", "tund") for second in "aeiouxyz"]
+    pieces = dict.fromkeys([END_OF_TEXT, "?", ",", *names, *invented])
+    inner = tokenizers.Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="?"))
+    inner.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r" ?\w+|,"), "isolated")
+    inner.decoder = decoders.Fuse()
+    if prepends_bos:
+        inner.post_processor = processors.TemplateProcessing(
+            single=f"{END_OF_TEXT} $A", pair=f"{END_OF_TEXT} $A $B", special_tokens=[(END_OF_TEXT, 0)]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
+
+
+def save_list_model(folder: Path, architecture: str = "gpt2", *, seed: int = 0, prepends_bos: bool = False) -> Path:
+    """A model folder on which the list tasks can be measured in a second."""
+    save_tiny(folder, architecture, seed=seed, with_tokenizer=False)
+    list_tokenizer(prepends_bos=prepends_bos).save_pretrained(folder)
+    return folder

@@ -1,6 +1,7 @@
 """Populations of aligned lists, with a word-level tokenizer whose answers are known by hand."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,6 +56,14 @@ def test_names_of_several_tokens_and_names_that_merge_with_the_separator_are_rej
     assert pool.names == ("oak", "elm", "fir", "yew")
     assert pool.rejected == ("ash", "sycamore")
     assert pool.separator_tokens == (0,)
+
+
+def test_names_that_the_tokenizer_does_not_know_are_rejected() -> None:
+    def with_unknown(text: str) -> list[int]:
+        ids = {"oak": 1, "fir": 2}
+        return [ids.get(word.strip(), 99) if word != "," else 0 for word in re.findall(r" ?\w+|,", text)]
+
+    assert align(tree_task(), with_unknown).names == ("oak", "fir")
 
 
 def test_every_ordered_list_occurs_once_with_the_separator_after_each_name() -> None:
@@ -117,16 +126,24 @@ def test_impossible_sizes_are_refused_with_the_remedy(sizes: dict[str, int], mes
         check_sizes(**sizes)
 
 
-def test_random_words_are_lower_case_words_of_the_vocabulary_outside_the_category() -> None:
+def random_words(n_names: int) -> tuple[str, ...]:
     population = random_word_population(
-        tree_task(), encode, decode, vocabulary_size=len(VOCABULARY), n_names=2, n_shots=2, rng=np.random.default_rng(0)
+        tree_task(),
+        encode,
+        decode,
+        vocabulary_size=len(VOCABULARY),
+        excluded=tree_task().surface_forms,
+        n_names=n_names,
+        n_shots=2,
+        rng=np.random.default_rng(0),
     )
-    assert set(population.names) <= {"syca", "river", "stone"}  # no member, no fragment that merges, no " of", no " X"
+    return population.names
+
+
+def test_random_words_are_lower_case_words_of_the_vocabulary_outside_the_category() -> None:
+    assert set(random_words(2)) <= {"syca", "river", "stone"}  # no member, no merging fragment, no " of", no " X"
     with pytest.raises(PromptError, match="the vocabulary holds 3 single-token words"):
-        random_word_population(
-            tree_task(), encode, decode, vocabulary_size=len(VOCABULARY), n_names=4, n_shots=2,
-            rng=np.random.default_rng(0),
-        )  # fmt: skip
+        random_words(4)
 
 
 def test_generators_are_told_apart_by_seed_and_label() -> None:

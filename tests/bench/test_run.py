@@ -1,0 +1,275 @@
+"""The main job on a tiny model: from a folder of weights to records, again, after a kill, and with bad requests."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench.errors import UsageError
+from bench.estimators import ESTIMATORS
+from bench.records import EmergenceRecord
+from bench.run import RunRequest, aligned_pool, find_task, run
+from bench.store import Store
+from bench.summary import ceiling_of, emergence_of, exact_of
+from tests.bench.tiny_models import save_list_model
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Told:
+    """Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.planned = 0
+        self.blocks: list[str] = []
+
+    def stage(self, text: str) -> None:
+        self.stages.append(text)
+
+    def plan(self, n_blocks: int) -> None:
+        self.planned += n_blocks
+
+    def block(self, text: str) -> None:
+        self.blocks.append(text)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_list_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def request(model: Path, out: Path, **changes: Any) -> RunRequest:
+    fields: dict[str, Any] = {"models": (str(model),), "tasks": ("country",), "out": out, "n_names": 6, "n_shots": 3}
+    return RunRequest(**(fields | changes))
+
+
+@pytest.fixture(scope="module")
+def record(model: Path, tmp_path_factory: pytest.TempPathFactory) -> EmergenceRecord:
+    return run(request(model, tmp_path_factory.mktemp("results")), Told())[0].record
+
+
+def test_ceilings_are_the_entropies_of_the_lists(record: EmergenceRecord) -> None:
+    """6 names, 3 shots; block 0 sees only the token before it, every later block the whole prefix."""
+    trained = record.measurements["trained"]
+    entropies = [math.log2(math.perm(6, shots)) for shots in (1, 1, 2, 2, 3, 3)]
+    assert trained.macro_ceiling_bits[1] == pytest.approx(entropies)
+    assert trained.macro_ceiling_bits[0] == pytest.approx([math.log2(6), 0] * 3)
+    assert trained.micro_ceiling_bits == ((pytest.approx(math.log2(6)), 0.0),) * 2
+    assert record.summary[-1].macro_ceiling_bits == pytest.approx(math.log2(120))
+    assert exact_of(trained).values[1, 5] == pytest.approx(math.log2(120) - math.log2(6) / 2)
+
+
+def test_no_estimate_passes_its_ceiling_and_the_shuffled_control_covers_zero(record: EmergenceRecord) -> None:
+    for measurement in record.measurements.values():
+        for sides, ceiling in (
+            (measurement.macro, measurement.macro_ceiling_bits),
+            (measurement.micro, measurement.micro_ceiling_bits),
+        ):
+            for grid in sides.values():
+                assert (np.array(grid.values_bits) <= np.array(ceiling) + 1e-5).all()
+        assert (emergence_of(measurement).values <= ceiling_of(measurement).values + 1e-5).all()
+    shuffled = record.measurements["trained"].shuffled
+    assert shuffled is not None
+    assert (np.abs(shuffled.values_bits) <= 4 * np.array(shuffled.errors_bits) + 1e-4).all()
+
+
+def test_block_0_carries_nothing_about_the_list_at_the_separator(record: EmergenceRecord) -> None:
+    macro = record.measurements["trained"].macro
+    for grid in macro.values():
+        assert [grid.values_bits[0][position] for position in (1, 3, 5)] == [0, 0, 0]
+        assert grid.values_bits[0][4] <= math.log2(6) + 1e-5
+
+
+def test_what_is_recorded_is_what_was_measured(record: EmergenceRecord, model: Path) -> None:
+    assert record.key.preset == "custom"
+    assert (record.n_pool, record.n_survivors) == (len(find_task("country").names), 30)
+    trained, twin, words = (record.measurements[name] for name in ("trained", "untrained_twin", "random_words"))
+    assert trained.names == twin.names and set(trained.names) <= set(
+        aligned_pool(find_task("country"), str(model)).names
+    )
+    assert not set(words.names) & find_task("country").surface_forms
+    assert len({item.key.weights for item in (trained, twin)}) == 2 and trained.key.weights == words.key.weights
+    distinct = 2 * (6 + 30 + 120)
+    assert distinct <= trained.n_tokens_computed <= 1.05 * distinct and trained.n_tokens_plain == 120 * 6
+    assert 0 < trained.forward_difference < 1e-5
+    assert record.bos_token is None and record.is_enumerated
+    assert record.provenance.versions["torch"] == torch.__version__
+
+
+def test_the_same_request_again_measures_nothing(model: Path, tmp_path: Path) -> None:
+    first = run(request(model, tmp_path), Told())
+    told = Told()
+    again = run(request(model, tmp_path), told)
+    assert [outcome.was_there for outcome in first + again] == [False, True]
+    assert again[0].record == first[0].record
+    assert told.blocks == [] and told.planned == 0
+
+
+def numbers(record: EmergenceRecord) -> dict[str, Any]:
+    """Everything in a record but the times."""
+    content = record.model_dump(exclude={"provenance"})
+    for measurement in content["measurements"].values():
+        del measurement["seconds"]
+    return content
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(model: Path, tmp_path: Path) -> None:
+    one, other, third = (
+        run(request(model, tmp_path / name, seed=seed), Told())[0].record
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert numbers(one) == numbers(other)
+    assert one.summary[0].emergence != third.summary[0].emergence
+    weights = {item.measurements["untrained_twin"].key.weights for item in (one, other, third)}
+    assert len(weights) == 2
+
+
+def test_another_process_with_other_hash_seed_and_threads_agrees(model: Path, tmp_path: Path) -> None:
+    records = []
+    for name, environment in (("a", {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}), ("b", {"PYTHONHASHSEED": "2"})):
+        command = [
+            sys.executable,
+            "-m",
+            "bench",
+            "run",
+            str(model),
+            "--tasks",
+            "colour",
+            "--n-names",
+            "5",
+            "--n-shots",
+            "2",
+        ]
+        subprocess.run(
+            [*command, "--out", str(tmp_path / name)],
+            env=os.environ | environment,
+            check=True,
+            cwd=ROOT,
+            capture_output=True,
+        )
+        records.append(Store(tmp_path / name).records()[0][0].record)
+    one, other = records
+    assert one.key == other.key
+    for condition, measurement in one.measurements.items():
+        for label, grid in measurement.macro.items():
+            np.testing.assert_allclose(
+                grid.values_bits, other.measurements[condition].macro[label].values_bits, atol=1e-4
+            )
+
+
+def test_several_tasks_share_the_random_words_and_keep_their_order(model: Path, tmp_path: Path) -> None:
+    told = Told()
+    outcomes = run(request(model, tmp_path, tasks=("colour", "country", "animal")), told)
+    assert [outcome.record.key.task for outcome in outcomes] == ["colour", "country", "animal"]
+    words = {outcome.record.measurements["random_words"].key.digest() for outcome in outcomes}
+    assert len(words) == 1
+    assert len(told.blocks) == told.planned == 3 * 3 * 2
+    assert len(list((tmp_path / ".units").glob("*.json"))) == 3 + 3 + 1
+
+
+def test_a_killed_run_goes_on_where_it_was(model: Path, tmp_path: Path) -> None:
+    """SIGKILL after the first finished condition: it is not measured again, and the record is that of a quiet run."""
+    command = [sys.executable, "-m", "bench", "run", str(model), "--tasks", "country", "--out", str(tmp_path)]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (found := [path for path in (tmp_path / ".units").glob("*.json")]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert found and not list(tmp_path.glob("emergence/*/*.json"))
+    kept = {path: path.stat().st_mtime_ns for path in found}
+    resumed = run(request(model, tmp_path, n_names=None, n_shots=None), Told())[0].record
+    assert {path: path.stat().st_mtime_ns for path in found} == kept
+    quiet = run(request(model, tmp_path / "quiet", n_names=None, n_shots=None), Told())[0].record
+    assert quiet.key.n_names == 12 and quiet.summary[-1].macro_ceiling_bits == pytest.approx(13.536, abs=5e-4)
+    assert numbers(resumed) == numbers(quiet)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_with_a_line_that_says_how_to_go_on(
+    model: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    command = [sys.executable, "-m", "bench", "run", str(model), "--preset", "paper", "--out", str(tmp_path)]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "loading" in line:
+            break
+    child.send_signal(number)
+    sent = time.monotonic()
+    rest = child.stderr.read()
+    assert child.wait() == status
+    assert time.monotonic() - sent < 5  # under 2 s on a quiet machine
+    assert "interrupted; the same command goes on from here" in rest and "Traceback" not in rest
+    child.stderr.close()
+
+
+def test_begin_of_sequence_stands_before_macro_and_micro_alike_and_can_be_turned_off(tmp_path: Path) -> None:
+    folder = save_list_model(tmp_path / "with-bos", "llama", prepends_bos=True)
+    usual, bare = (run(request(folder, tmp_path / bos, bos=bos), Told())[0].record for bos in ("tokenizer", "none"))
+    assert (usual.bos_token, bare.bos_token) == (0, None)
+    assert usual.measurements["trained"].n_tokens_plain == 120 * 7
+    assert numbers(usual)["measurements"] != numbers(bare)["measurements"]
+    assert usual.measurements["trained"].macro_ceiling_bits == bare.measurements["trained"].macro_ceiling_bits
+
+
+def test_a_limited_run_says_so(model: Path, tmp_path: Path) -> None:
+    record = run(request(model, tmp_path, limit=50), Told())[0].record
+    assert not record.is_enumerated and record.key.limit == 50
+    trained = record.measurements["trained"]
+    assert trained.n_sequences == 50
+    assert trained.macro_ceiling_bits[1][5] == pytest.approx(math.log2(50))
+    assert trained.macro_ceiling_bits[1][1] < math.log2(6)  # a subset does not begin equally often with each name
+
+
+def test_states_beyond_the_memory_budget_change_nothing(model: Path, tmp_path: Path) -> None:
+    roomy, tight = (
+        run(request(model, tmp_path / name, memory_bytes=size), Told())[0].record
+        for name, size in (("a", 1 << 30), ("b", 1))
+    )
+    assert numbers(roomy) == numbers(tight)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_runs_end_to_end(model: Path, tmp_path: Path, estimator: str) -> None:
+    record = run(request(model, tmp_path, estimator=estimator, n_names=4, n_shots=2), Told())[0].record
+    assert record.key.estimator == estimator
+    assert record.summary[-1].emergence.value_bits <= record.summary[-1].ceiling_bits + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": ("gpt3",)}, "no such model.*did you mean gpt2"),
+        (
+            {"tasks": ("cuontry",)},
+            "unknown task 'cuontry'; did you mean country.*expected one of country, animal, colour",
+        ),
+        ({"tasks": ()}, "nothing to do"),
+        ({"preset": "slow"}, "unknown preset 'slow'; expected one of quick, paper"),
+        ({"estimator": "magic"}, "unknown estimator 'magic'; expected one of exact, noisy_channel"),
+        ({"n_shots": 7}, "list of 7 different names cannot be drawn from 6"),
+        ({"limit": 0}, "--limit must leave at least 2 lists, got 0"),
+        ({"n_names": 31}, r"30 of its 116 names are a single token under this tokenizer, and 31 are needed"),
+        ({"device": "warp"}, "device 'warp' cannot be used here"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_in_words(
+    model: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        run(replace(request(model, tmp_path), **changes), Told())
+    assert caught.value.exit_status == 2
+    assert not list(tmp_path.glob("emergence/*/*.json"))
