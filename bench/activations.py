@@ -131,6 +131,7 @@ class Extractor:
     """Streams the block states of populations through one model.
 
     Attributes:
+        d_model: width of the residual stream.
         shares_prefixes: whether tree attention reproduces the plain forward pass of this architecture.
         difference: largest deviation from the plain forward pass on the sample, relative (see `TOLERANCES`).
     """
@@ -155,6 +156,8 @@ class Extractor:
             ModelError: its blocks cannot be run one by one, or give NaN.
         """
         self._model, self._blocks, self._bos, self._batch_tokens = model, blocks, bos, batch_tokens
+        self._runner = BlockRunner(model, blocks)
+        self.d_model = self._runner.d_model
         tolerance = TOLERANCES[self._dtype()]
         # Without positions as an argument (Bloom, MPT, Mamba) a token's depth cannot be told apart from its slot.
         self.shares_prefixes = "position_ids" in inspect.signature(decoder_of(model).forward).parameters
@@ -184,8 +187,8 @@ class Extractor:
         Args:
             memory_bytes: two layers of states beyond half of it are kept in a temporary file instead of in memory.
         """
-        runner = BlockRunner(self._model, self._blocks)
-        shape = (*forest.tokens.shape, runner.d_model)
+        runner = self._runner
+        shape = (*forest.tokens.shape, self.d_model)
         in_memory = 2 * 4 * int(np.prod(shape)) <= memory_bytes // 2
         inputs, outputs = (allocate(shape, in_memory=in_memory) for _ in range(2))
         bins_per_batch = max(1, self._batch_tokens // forest.tokens.shape[1])

@@ -12,11 +12,15 @@ import numpy.typing as npt
 
 from bench.activations import Extractor
 from bench.controls import break_pairs
+from bench.errors import UsageError
 from bench.estimators import Estimator, MutualInformation, Pairs, pair_up
 from bench.records import Grid, Measurement, UnitKey
 from tasks.seeds import generator
 
 NATS_PER_BIT = math.log(2)
+
+ROWS_AT_ONCE = 3
+"""Copies of the rows of one position that an estimate holds: inputs, outputs, normalised outputs."""
 
 DECIMALS = 6
 """Digits kept in records: far below every standard error, and few enough that rounding noise does not show."""
@@ -47,11 +51,19 @@ def measure(
         on_block: called after each block, for progress.
 
     Raises:
+        UsageError: the rows of a single position do not fit into `memory_bytes`.
         EstimationError: the states of a block cannot be estimated from (NaN, say).
         ModelError: the model's own forward pass cannot be followed.
     """
     started = time.perf_counter()
     macro_forest = extractor.plant(sequences)
+    rows_bytes = ROWS_AT_ONCE * 4 * max(map(len, macro_forest.rows)) * extractor.d_model
+    if rows_bytes > memory_bytes:
+        raise UsageError(
+            f"one position of these {len(sequences):,} lists needs {rows_bytes / (1 << 30):.1f} GB at width "
+            f"{extractor.d_model}, more than --memory-gb {memory_bytes / (1 << 30):g}; raise it, or lower --n-names "
+            "or --n-shots"
+        )
     populations, micro_of_position = micro_populations(sequences)
     vocabulary = np.unique(sequences)
     micro_forest = extractor.plant(vocabulary[:, None])

@@ -79,8 +79,14 @@ def identify(entry: ModelEntry, progress: Progress | None = None) -> WeightsIden
 
 
 def load_tokenizer(entry: ModelEntry, progress: Progress | None = None) -> Tokenizer:
-    """The tokenizer of a model, without loading its weights (a hub model's are not even downloaded)."""
-    return _read_tokenizer(fetch(entry, progress, with_weights=False))
+    """The tokenizer of a model, without loading its weights (a hub model's are not even downloaded).
+
+    Raises:
+        ModelError: it cannot be had or read, or the model it belongs to is not a causal decoder-only one.
+    """
+    folder = fetch(entry, progress, with_weights=False)
+    _read_config(folder)  # said before a tokenizer that nobody needs is looked into
+    return _read_tokenizer(folder)
 
 
 def load(

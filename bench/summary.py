@@ -91,5 +91,6 @@ def _exact(matrix: Matrix) -> Estimates:
 
 def _bits(field: Estimates, at: int | tuple[int, int]) -> Bits:
     return Bits(
-        value_bits=round(float(field.values[at]), DECIMALS), error_bits=round(float(field.errors[at]), DECIMALS)
+        value_bits=round(float(field.values[at]), DECIMALS) + 0.0,  # + 0.0 turns -0.0 into 0.0
+        error_bits=round(float(field.errors[at]), DECIMALS),
     )

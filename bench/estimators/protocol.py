@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ import torch
 
 from bench.errors import EstimationError
 from bench.records import SATURATION_BITS
+
+LABELLED_AT_ONCE = 4096
+"""Rows copied at a time while they are told apart."""
 
 Direction = Literal["lower bound", "upper bound", "exact", "none"]
 
@@ -141,7 +145,7 @@ def pair_up(
         raise EstimationError("expected at least one sample, got 0")
     inputs, outputs = inputs.float().contiguous(), outputs.float().contiguous()
     for side, rows in (("input", inputs), ("output", outputs)):
-        if not bool(torch.isfinite(rows).all()):
+        if not bool(torch.isfinite(rows.sum(dtype=torch.float64))):  # one number, no mask as large as the rows
             n_bad = int((~torch.isfinite(rows)).any(dim=1).sum())
             raise EstimationError(f"{n_bad} of {len(rows)} {side} rows hold NaN or infinite values")
     if weights is None:
@@ -163,8 +167,12 @@ def pair_up(
 def label_rows(rows: torch.Tensor) -> npt.NDArray[np.int64]:
     """Number the distinct rows of a float32 matrix in order of first appearance, shape (n_samples,).
 
-    Rows are equal when they are bit for bit equal (0.0 and -0.0 count as equal).
+    Rows are equal when they are bit for bit equal (0.0 and -0.0 count as equal), told by a 128-bit hash of each.
     """
-    contents = (rows + 0.0).cpu().numpy()
     seen: dict[bytes, int] = {}
-    return np.fromiter((seen.setdefault(row.tobytes(), len(seen)) for row in contents), dtype=np.int64)
+    labels = np.empty(len(rows), dtype=np.int64)
+    for start in range(0, len(rows), LABELLED_AT_ONCE):
+        contents = (rows[start : start + LABELLED_AT_ONCE] + 0.0).cpu().numpy()
+        for index, row in enumerate(contents, start=start):
+            labels[index] = seen.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), len(seen))
+    return labels

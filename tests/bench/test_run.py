@@ -237,9 +237,11 @@ def test_a_limited_run_says_so(model: Path, tmp_path: Path) -> None:
 def test_states_beyond_the_memory_budget_change_nothing(model: Path, tmp_path: Path) -> None:
     roomy, tight = (
         run(request(model, tmp_path / name, memory_bytes=size), Told())[0].record
-        for name, size in (("a", 1 << 30), ("b", 1))
+        for name, size in (("a", 1 << 30), ("b", 50_000))
     )
     assert numbers(roomy) == numbers(tight)
+    with pytest.raises(UsageError, match="one position of these 120 lists needs .* more than --memory-gb"):
+        run(request(model, tmp_path / "c", memory_bytes=1), Told())
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -273,3 +275,17 @@ def test_a_request_that_cannot_be_met_is_refused_in_words(
         run(replace(request(model, tmp_path), **changes), Told())
     assert caught.value.exit_status == 2
     assert not list(tmp_path.glob("emergence/*/*.json"))
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)  # the first time it downloads and converts the weights
+def test_real_weights_end_to_end(tmp_path: Path) -> None:
+    """SmolLM2-135M on 60 lists: the ceilings are the entropies, the trained model differs from its twin."""
+    command = RunRequest(models=("smollm2-135m-instruct",), tasks=("country",), out=tmp_path, n_names=5, n_shots=3)
+    record = run(command, Told())[0].record
+    trained = record.measurements["trained"]
+    assert (record.model.n_blocks, record.model.d_model, record.model.n_parameters) == (30, 576, 134_515_008)
+    assert record.summary[-1].macro_ceiling_bits == pytest.approx(math.log2(60))
+    assert all(row[-1] == pytest.approx(math.log2(60)) for row in trained.macro_ceiling_bits[1:])
+    assert 0 < trained.forward_difference < 1e-4
+    assert record.summary[-1].curve["s=0.64"]["trained"] != record.summary[-1].curve["s=0.64"]["untrained_twin"]

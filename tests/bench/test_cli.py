@@ -1,0 +1,169 @@
+"""The command line as a person or a script meets it: output, exit status, one clear line for each mistake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench import __version__
+from bench.cli import main
+from bench.escape import markdown_cell, printable
+from bench.intervals import with_interval
+from bench.store import Store
+from tests.bench.tiny_models import save_list_model
+from tests.record_factory import make_record
+
+Answer = tuple[int, str, str]
+
+
+@pytest.fixture
+def bench(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Runs a command in this process; gives status, stdout and stderr."""
+
+    def call(*arguments: str) -> Answer:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_list_model(tmp_path_factory.mktemp("models") / "tiny"))
+
+
+SMALL = ("--tasks", "country", "--n-names", "5", "--n-shots", "2")
+
+
+def test_version_and_help(bench: Callable[..., Answer]) -> None:
+    assert bench("--version") == (0, f"bench {__version__}\n", "")
+    status, out, _ = bench("--help")
+    assert status == 0
+    assert all(command in out for command in ("run", "models", "tasks", "leaderboard"))
+
+
+def test_run_prints_tables_to_stdout_and_progress_to_stderr(
+    bench: Callable[..., Answer], model: str, tmp_path: Path
+) -> None:
+    status, out, err = bench("run", model, *SMALL, "--out", str(tmp_path))
+    assert status == 0
+    assert "emergence in bits" in out and "macro ceiling" in out and "4.322" in out  # log2(20)
+    assert "tiny, country, untrained twin" in err and ": written" in err
+    status, out, err = bench("run", model, *SMALL, "--out", str(tmp_path))
+    assert status == 0 and "already measured, nothing done" in err and "4.322" in out
+
+
+def test_run_as_json_is_json_and_nothing_else(bench: Callable[..., Answer], model: str, tmp_path: Path) -> None:
+    status, out, _ = bench("run", model, *SMALL, "--out", str(tmp_path), "--json")
+    content = json.loads(out)
+    assert status == 0
+    assert content[0]["record"]["summary"][-1]["n_shots"] == 2 and content[0]["was_there"] is False
+    assert Path(content[0]["path"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "nonsense"), "'nonsense': no such model"),
+        (("run", "gtp2"), "did you mean"),
+        (("run", "{tmp}"), "has no config.json"),
+        (("run", "{model}", "--tasks", "birds"), "unknown task 'birds'"),
+        (("run", "{model}", "--n-shots", "13"), "list of 13 different names cannot be drawn from 12"),
+        (("run", "{model}", "--limit", "0"), "--limit must leave at least 2 lists"),
+        (("run", "{model}", "--out", "/proc/nowhere"), "cannot write /proc/nowhere"),
+        (("run", "{model}", "--n-names", "40"), "30 of its 116 names are a single token"),
+        (("tasks", "show", "birds"), "unknown task 'birds'"),
+        (("tasks", "show", "country", "--model", "nonsense"), "'nonsense': no such model"),
+        (("leaderboard", "--results", "{tmp}/none"), "there is no results folder"),
+        (("models", "fetch", "../../x"), "no such file or folder"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_status_2(
+    bench: Callable[..., Answer], model: str, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    filled = [argument.format(tmp=tmp_path, model=model) for argument in arguments]
+    out_folder = [] if "--out" in filled or filled[0] != "run" else ["--out", str(tmp_path / "out")]
+    status, out, err = bench(*filled, *out_folder)
+    assert (status, out) == (2, "")
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("bench: ") and message in last and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run",), ("run", "m", "--seed", "-1"), ("run", "m", "--dtype", "int3"), ("fly",)]
+)
+def test_wrong_usage_is_status_2(bench: Callable[..., Answer], arguments: tuple[str, ...]) -> None:
+    assert bench(*arguments)[0] == 2
+
+
+def test_an_encoder_is_refused(bench: Callable[..., Answer], tmp_path: Path) -> None:
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 2}))
+    (tmp_path / "bert" / "tokenizer.json").write_text("{}")
+    (tmp_path / "bert" / "model.safetensors").write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
+    status, _, err = bench("run", str(tmp_path / "bert"), "--out", str(tmp_path))
+    assert status == 2
+    assert "not a causal one; expected a causal decoder-only language model" in err
+
+
+def test_models_and_tasks_are_listed(bench: Callable[..., Answer], model: str) -> None:
+    status, out, _ = bench("models")
+    assert status == 0 and "smollm2-135m-instruct" in out and "Apache-2.0" in out
+    listed = json.loads(bench("models", "--json")[1])
+    assert {"gpt2", "gemma-3-270m", "smollm2-135m-instruct"} <= {entry["name"] for entry in listed}
+    assert [task["name"] for task in json.loads(bench("tasks", "--json")[1])] == ["country", "animal", "colour"]
+    assert "' red, blue, green,'" in bench("tasks")[1]
+    shown = json.loads(bench("tasks", "show", "colour", "--model", model, "--json")[1])
+    assert len(shown["survivors"]) == 30 and shown["survivors"] + shown["rejected"] == shown["names"]
+
+
+def test_the_leaderboard_is_written_checked_and_found_stale(bench: Callable[..., Answer], tmp_path: Path) -> None:
+    results, board = tmp_path / "results", tmp_path / "leaderboard.md"
+    for task in ("country", "animal", "colour"):
+        Store(results).write_record(make_record(task=task))
+    where = ("--results", str(results), "--out", str(board))
+    assert bench("leaderboard", *where)[0] == 0
+    first = board.read_bytes()
+    assert b"(results/emergence/tiny/" in first  # links are relative to the leaderboard
+    board.unlink()
+    assert bench("leaderboard", *where)[0] == 0
+    assert board.read_bytes() == first
+    assert bench("leaderboard", *where, "--check")[0] == 0
+    Store(results).write_record(make_record(task="country", seed=1))
+    status, _, err = bench("leaderboard", *where, "--check")
+    assert status == 1 and "rebuild it with `bench leaderboard`" in err
+    assert json.loads(bench("leaderboard", *where, "--json")[1])[0]["rank"] == 1
+
+
+def test_an_invalid_record_is_named_and_the_others_still_ranked(bench: Callable[..., Answer], tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    for task in ("country", "animal", "colour"):
+        Store(results).write_record(make_record(task=task))
+    (results / "emergence" / "tiny" / "bad.json").write_text('{"schema_version": 99}')
+    status, out, err = bench("leaderboard", "--results", str(results), "--out", str(tmp_path / "l.md"))
+    assert status == 0 and "3 records" in out
+    assert "left out: emergence/tiny/bad.json: bad.json: " in err
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "shown"),
+    [
+        (1.234, 0.5, "1.23 ± 0.98"),
+        (1.0, 0.001, "1.00 ± <0.01"),
+        (-0.001, 0.1, "0.00 ± 0.20"),
+        (1.0, 0.0, "1.00 ± <0.01"),
+    ],
+)
+def test_intervals_are_half_widths_at_95_per_cent(value: float, error: float, shown: str) -> None:
+    assert with_interval(value, error) == shown
+
+
+def test_text_from_data_is_made_safe() -> None:
+    assert printable("a\x1b[31m\nb\u202ec") == "a\ufffd[31m b\ufffdc"
+    assert markdown_cell("a|b*c_d") == "a&#124;b&#42;c&#95;d"
+    assert markdown_cell("gpt2-medium, 1.5 B") == "gpt2-medium, 1.5 B"

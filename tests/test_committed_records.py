@@ -1,0 +1,121 @@
+"""The committed measurements: what they must satisfy whatever the models are, and that the docs quote them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.records import EmergenceRecord
+from bench.store import Store
+from bench.summary import ceiling_of, emergence_of, summarise
+from proxies.leaderboard import RANKED_TASKS
+from proxies.noise_scale import render, scale_rows
+
+ROOT = Path(__file__).parent.parent
+STORED, REJECTED = Store(ROOT / "results").records()
+RECORDS = {item.path: item.record for item in STORED}
+ROUNDING = 1e-4
+"""float32 rounding of a sum of 11,880 densities, in bits."""
+
+every_record = pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+
+
+def test_both_models_that_need_no_hub_are_there_on_every_ranked_task() -> None:
+    assert not REJECTED
+    found = {(record.model.name, record.key.task) for record in RECORDS.values()}
+    assert found >= {(model, task) for model in ("smollm2-135m-instruct", "gemma-3-270m") for task in RANKED_TASKS}
+
+
+@every_record
+def test_ceilings_are_the_entropies_of_the_lists(record: EmergenceRecord) -> None:
+    """A block keeps all prefixes apart; block 0 sees the name before it, and nothing at a separator."""
+    names, shots = record.key.n_names, record.key.n_shots
+    entropies = [math.log2(math.perm(names, k)) for k in range(1, shots + 1) for _ in range(2)]
+    for measurement in record.measurements.values():
+        assert measurement.macro_ceiling_bits[0] == pytest.approx([math.log2(names), 0.0] * shots, abs=1e-5)
+        for ceilings in measurement.macro_ceiling_bits[1:]:
+            assert ceilings == pytest.approx(entropies, abs=1e-5)
+        for ceilings in measurement.micro_ceiling_bits:
+            assert ceilings == pytest.approx([math.log2(names), 0.0], abs=1e-5)
+    if (names, shots) == (12, 4):
+        assert record.summary[-1].macro_ceiling_bits == pytest.approx(13.536, abs=5e-4)
+
+
+@every_record
+def test_no_estimate_passes_its_ceiling(record: EmergenceRecord) -> None:
+    for measurement in record.measurements.values():
+        for grid in measurement.macro.values():
+            assert (np.array(grid.values_bits) <= np.array(measurement.macro_ceiling_bits) + ROUNDING).all()
+        for grid in measurement.micro.values():
+            assert (np.array(grid.values_bits) <= np.array(measurement.micro_ceiling_bits) + ROUNDING).all()
+        assert (emergence_of(measurement).values <= ceiling_of(measurement).values + ROUNDING).all()
+
+
+@every_record
+def test_the_shuffled_control_covers_zero(record: EmergenceRecord) -> None:
+    shuffled = record.measurements["trained"].shuffled
+    assert shuffled is not None
+    assert (np.abs(shuffled.values_bits) <= 4 * np.array(shuffled.errors_bits) + ROUNDING).all()
+
+
+@every_record
+def test_block_0_knows_the_token_before_it_and_nothing_at_a_separator(record: EmergenceRecord) -> None:
+    for measurement in record.measurements.values():
+        for grid in measurement.macro.values():
+            assert not any(grid.values_bits[0][1::2])
+            assert max(grid.values_bits[0]) <= math.log2(record.key.n_names) + ROUNDING
+
+
+@every_record
+def test_standard_errors_are_at_most_a_tenth_of_a_bit(record: EmergenceRecord) -> None:
+    for measurement in record.measurements.values():
+        for sides in (measurement.macro, measurement.micro):
+            assert max(np.max(grid.errors_bits) for grid in sides.values()) <= 0.1
+
+
+@every_record
+def test_curves_fall_with_the_noise(record: EmergenceRecord) -> None:
+    """Scales share their draws, so the fall shows without noise; rounding aside."""
+    for measurement in record.measurements.values():
+        curve = np.array([grid.values_bits for grid in measurement.macro.values()])  # (n_scales, n_blocks, n_positions)
+        assert (np.diff(curve, axis=0) <= ROUNDING).all()
+
+
+@every_record
+def test_the_summary_is_what_the_measurements_give(record: EmergenceRecord) -> None:
+    again = summarise(record.measurements, n_shots=record.key.n_shots, demonstration_length=record.demonstration_length)
+    for stored, computed in zip(record.summary, again, strict=True):
+        flat = [
+            (row.emergence, row.excess_over_twin, row.excess_over_random_words, row.peak) for row in (stored, computed)
+        ]
+        for one, other in zip(*flat, strict=True):
+            assert one.value_bits == pytest.approx(other.value_bits, abs=1e-5)
+            assert one.error_bits == pytest.approx(other.error_bits, abs=1e-5)
+
+
+def test_prefix_sharing_saved_more_than_two_thirds_of_the_tokens() -> None:
+    for record in RECORDS.values():
+        for measurement in record.measurements.values():
+            assert measurement.n_tokens_computed * 3 < measurement.n_tokens_plain
+
+
+def test_the_documented_noise_scales_are_those_of_the_records() -> None:
+    rows = scale_rows(STORED)
+    assert render(rows) in (ROOT / "docs" / "emergence.md").read_text(encoding="utf-8")
+    unsaturated = [row.label for row in rows if row.saturated < 0.5]
+    assert {record.measurements["trained"].headline for record in RECORDS.values()} == {unsaturated[0]}
+
+
+def test_the_readme_quotes_the_leaderboard() -> None:
+    """Every table row of the README that names a measured model stands in the leaderboard with the same numbers."""
+    board = (ROOT / "leaderboard.md").read_text(encoding="utf-8")
+    quoted = [
+        line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "±" in line and "|" in line
+    ]
+    assert quoted
+    for line in quoted:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert any(all(cell in row for cell in cells) for row in board.splitlines()), line
