@@ -15,7 +15,7 @@ import platformdirs
 
 from bench.errors import StorageError
 
-Progress = Callable[[str], None]  # told, in one line each, what is about to take a while
+Tell = Callable[[str], None]  # told, in one line each, what is about to take a while
 
 PARTIAL_PREFIX = ".partial-"
 STALE_AFTER_SECONDS = 24 * 3600.0  # far longer than any download or conversion; older remains were left by a kill

@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import ModelError, UsageError
-from bench.sources import FolderSource, GgufSource, HubSource, ModelEntry, Wheel, WheelMember, WheelSource
+from bench.sources import (
+    FIELD_LENGTH_LIMIT,
+    NAME_LENGTH_LIMIT,
+    FolderSource,
+    GgufSource,
+    HubSource,
+    ModelEntry,
+    Wheel,
+    WheelMember,
+    WheelSource,
+    cut,
+)
 
 __all__ = [
     "CATALOG",
@@ -24,12 +35,12 @@ __all__ = [
     "WheelSource",
     "described",
     "names_without_hub",
-    "printable",
+    "quoted",
     "read_json_object",
     "resolve",
 ]
 
-NAME_LENGTH_LIMIT = 1000  # a path may be long; anything longer than this is not a name
+INPUT_LENGTH_LIMIT = 1000  # a path may be long; anything longer than this is not a name
 RECORD_FILE = "bench.json"  # what a converted folder says of itself
 
 
@@ -63,6 +74,7 @@ _SMOLLM2 = ModelEntry(
         ),
         gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
+    initializer_range=1 / 24,  # as the published config.json has it
     note="98 MB from the Python package index",
 )
 
@@ -84,6 +96,7 @@ _GEMMA_3 = ModelEntry(
         ),
         gguf_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     ),
+    initializer_range=0.02,  # as the published config.json has it
     note="253 MB from the Python package index; terms: https://ai.google.dev/gemma/terms",
 )
 
@@ -193,7 +206,7 @@ def described(entry: ModelEntry) -> dict[str, str | int | None]:
     }
 
 
-def printable(text: str) -> str:
+def quoted(text: str) -> str:
     """`text` quoted for a message: escapes instead of control characters, long texts cut."""
     shown = text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
     return ascii(shown) if not shown.isprintable() else f"'{shown}'"
@@ -232,15 +245,15 @@ def resolve(name: str, revision: str | None = None) -> ModelEntry:
         ModelError: the name stands for nothing; the message has the nearest catalog names.
         UsageError: a revision for something that has none, or one that cannot be a revision.
     """
-    if not name.strip() or not name.isprintable() or len(name) > NAME_LENGTH_LIMIT:
-        raise ModelError(f"{printable(name)} cannot be the name of a model; {_LIST_THEM}")
+    if not name.strip() or not name.isprintable() or len(name) > INPUT_LENGTH_LIMIT:
+        raise ModelError(f"{quoted(name)} cannot be the name of a model; {_LIST_THEM}")
     entry = _in_catalog(name) or _on_disk(name) or _hub_repository(name)
     if revision is None:
         return entry
     if not isinstance(entry.source, HubSource):
-        raise UsageError(f"{printable(name)} is not on the hub and has no revisions; leave out the revision")
+        raise UsageError(f"{quoted(name)} is not on the hub and has no revisions; leave out the revision")
     if not _HUB_REVISION.fullmatch(revision) or ".." in revision:
-        raise UsageError(f"{printable(revision)} cannot be a revision; give a commit, a branch or a tag")
+        raise UsageError(f"{quoted(revision)} cannot be a revision; give a commit, a branch or a tag")
     return replace(entry, source=replace(entry.source, revision=revision, cached_revision=None))
 
 
@@ -260,7 +273,7 @@ def _on_disk(name: str) -> ModelEntry | None:
     if not os.path.isfile(path):
         return None
     if not path.lower().endswith(".gguf"):
-        raise ModelError(f"{printable(name)} is a file but not a .gguf file; give the folder that holds the model")
+        raise ModelError(f"{quoted(name)} is a file but not a .gguf file; give the folder that holds the model")
     # The quantisation is by custom the last part of the file's name: model.Q4_1.gguf, model-q4_k_m.gguf.
     quantisation = re.search(r"[.-]((?:I?Q\d\w*)|B?F16|F32)\.gguf$", path, re.IGNORECASE)
     return ModelEntry(
@@ -268,7 +281,7 @@ def _on_disk(name: str) -> ModelEntry | None:
         family="unknown",
         n_parameters=None,
         variant="unknown",
-        precision=quantisation[1].upper() if quantisation else "unknown",
+        precision=cut(quantisation[1].upper(), FIELD_LENGTH_LIMIT) if quantisation else "unknown",
         licence="unknown",
         source=GgufSource(path=Path(path)),
     )
@@ -280,7 +293,7 @@ def _folder_entry(path: Path, name: str) -> ModelEntry:
 
     def told(key: str, otherwise: Any = None) -> str:
         value = record.get(key) or otherwise
-        return value if isinstance(value, str) else "unknown"
+        return cut(value, FIELD_LENGTH_LIMIT).strip() or "unknown" if isinstance(value, str) else "unknown"
 
     model_type = config.get("model_type")
     family = _FAMILIES.get(model_type, model_type) if isinstance(model_type, str) else None
@@ -297,8 +310,9 @@ def _folder_entry(path: Path, name: str) -> ModelEntry:
 
 
 def _local_name(short: str, given: str) -> str:
-    """The last part of a path, unless that would pass for a catalog name."""
-    return given if _in_catalog(short) or not short or not short.isprintable() else short
+    """The last part of a path, unless that would pass for a catalog name; of a long path the end, which tells most."""
+    shown = given if _in_catalog(short) or not short or not short.isprintable() else short
+    return shown if len(shown) <= NAME_LENGTH_LIMIT else f"...{shown[3 - NAME_LENGTH_LIMIT :]}"
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -324,7 +338,7 @@ def _hub_repository(name: str) -> ModelEntry:
         near = _near(name.lower())
         meant = f"did you mean {' or '.join(near)}? " if near else ""
         what = "no such file or folder" if looks_like_path else "no such model, folder or .gguf file"
-        raise ModelError(f"{printable(name)}: {what}; {meant}{_LIST_THEM}")
+        raise ModelError(f"{quoted(name)}: {what}; {meant}{_LIST_THEM}")
     return ModelEntry(
         name=name,
         family="unknown",

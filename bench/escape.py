@@ -23,4 +23,4 @@ def markdown_cell(text: str) -> str:
 
 def url_path(path: str) -> str:
     """A relative path as the target of a Markdown link."""
-    return quote(path, safe="/._-")
+    return quote(path.encode("utf-8", "surrogateescape"), safe="/._-")

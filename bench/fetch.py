@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.cache import Progress
+from bench.cache import Tell
 from bench.conversion import fetch_gguf
 from bench.errors import ModelError
 from bench.hub import fetch_from_hub
@@ -13,7 +13,7 @@ from bench.sources import FolderSource, HubSource, ModelEntry
 from bench.weights import check_folder
 
 
-def fetch(entry: ModelEntry, progress: Progress | None = None, *, with_weights: bool = True) -> Path:
+def fetch(entry: ModelEntry, progress: Tell | None = None, *, with_weights: bool = True) -> Path:
     """The local folder with a model's configuration, tokenizer and safetensors weights.
 
     Args:

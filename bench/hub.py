@@ -8,8 +8,8 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from bench.cache import Progress
-from bench.catalog import names_without_hub, printable
+from bench.cache import Tell
+from bench.catalog import names_without_hub, quoted
 from bench.errors import ModelError
 from bench.sources import HubSource
 from bench.weights import has_weights, tokenizer_files
@@ -32,7 +32,7 @@ WEIGHT_PATTERNS = ("model.safetensors", "model-*-of-*.safetensors", "model.safet
 ANSWER_DEADLINE_SECONDS = 8.0  # name look-up, connection and first answer together
 
 
-def fetch_from_hub(source: HubSource, progress: Progress, *, with_weights: bool) -> Path:
+def fetch_from_hub(source: HubSource, progress: Tell, *, with_weights: bool) -> Path:
     """The local folder of a snapshot; its last path component is the commit.
 
     A commit that is in the hub's cache is used without asking. Otherwise the hub is asked once, with a deadline;
@@ -106,12 +106,12 @@ def _raise_if_refused(source: HubSource, answer: object) -> None:
     if isinstance(answer, GatedRepoError):
         raise ModelError(f"{repo} is gated: accept its terms on the hub and log in with `hf auth login`") from answer
     if isinstance(answer, RevisionNotFoundError):
-        raise ModelError(f"{repo} has no revision {printable(source.revision)} on the hub") from answer
+        raise ModelError(f"{repo} has no revision {quoted(source.revision)} on the hub") from answer
     if isinstance(answer, RepositoryNotFoundError):
         raise ModelError(f"{repo} is not on the hub, or is private; check the name or `hf auth login`") from answer
 
 
-def _download(source: HubSource, commit: str, progress: Progress, *, with_weights: bool) -> Path:
+def _download(source: HubSource, commit: str, progress: Tell, *, with_weights: bool) -> Path:
     progress(f"downloading {source.repo} at {commit[:12]} from the hub")
     try:
         folder = Path(snapshot_download(source.repo, revision=commit, allow_patterns=_wanted(with_weights)))
@@ -126,7 +126,7 @@ def _download(source: HubSource, commit: str, progress: Progress, *, with_weight
 
 
 def _shown(source: HubSource) -> str:
-    return printable(source.former_repo or source.repo)
+    return quoted(source.former_repo or source.repo)
 
 
 def _wanted(with_weights: bool) -> list[str]:

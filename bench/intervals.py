@@ -1,9 +1,15 @@
-"""Intervals: from a standard error to what is printed beside a number."""
+"""Intervals: from standard errors to what is printed beside a number."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal."""
+
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+"""Two-sided 95 % quantiles of Student's t for 1 to 15 degrees of freedom."""
 
 
 def half_width(standard_error: float) -> float:
@@ -11,12 +17,29 @@ def half_width(standard_error: float) -> float:
     return Z_95 * standard_error
 
 
-def with_interval(value: float, standard_error: float, *, decimals: int = 2, signed: bool = False) -> str:
-    """`value ± half-width of its 95 % interval`.
+def mean_over_seeds(values: Sequence[float], standard_errors: Sequence[float]) -> tuple[float, float]:
+    """Mean of one number per seed and half its 95 % interval.
 
-    A half-width that would round to zero is shown as the last digit it cannot reach: "< 0.01".
+    With one seed the interval holds the standard error that came with the number. With several it is the wider of
+    that and Student's interval from their spread, which holds everything that a seed draws.
     """
-    width = half_width(standard_error)
+    n_seeds = len(values)
+    mean = math.fsum(values) / n_seeds
+    within = half_width(math.sqrt(math.fsum(error**2 for error in standard_errors)) / n_seeds)
+    if n_seeds == 1:
+        return mean, within
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n_seeds - 1))
+    quantile = T_95[min(n_seeds - 1, len(T_95)) - 1]
+    return mean, max(within, quantile * spread / math.sqrt(n_seeds))
+
+
+def with_interval(value: float, standard_error: float, *, decimals: int = 2, signed: bool = False) -> str:
+    """`value ± half-width of its 95 % interval`, from a standard error."""
+    return with_half_width(value, half_width(standard_error), decimals=decimals, signed=signed)
+
+
+def with_half_width(value: float, width: float, *, decimals: int = 2, signed: bool = False) -> str:
+    """`value ± width`; a width that would round to zero is shown as the last digit it cannot reach: "< 0.01"."""
     number = f"{value:+.{decimals}f}" if signed else f"{value:.{decimals}f}"
     if float(number) == 0:
         number = f"{0:.{decimals}f}"

@@ -14,6 +14,7 @@ from bench.activations import Extractor
 from bench.controls import break_pairs
 from bench.errors import UsageError
 from bench.estimators import Estimator, MutualInformation, Pairs, pair_up
+from bench.estimators.protocol import Direction
 from bench.records import Grid, Measurement, UnitKey
 from tasks.seeds import generator
 
@@ -51,25 +52,18 @@ def measure(
         on_block: called after each block, for progress.
 
     Raises:
-        UsageError: the rows of a single position do not fit into `memory_bytes`.
         EstimationError: the states of a block cannot be estimated from (NaN, say).
         ModelError: the model's own forward pass cannot be followed.
     """
     started = time.perf_counter()
     macro_forest = extractor.plant(sequences)
-    rows_bytes = ROWS_AT_ONCE * 4 * max(map(len, macro_forest.rows)) * extractor.d_model
-    if rows_bytes > memory_bytes:
-        raise UsageError(
-            f"one position of these {len(sequences):,} lists needs {rows_bytes / (1 << 30):.1f} GB at width "
-            f"{extractor.d_model}, more than --memory-gb {memory_bytes / (1 << 30):g}; raise it, or lower --n-names "
-            "or --n-shots"
-        )
     populations, micro_of_position = micro_populations(sequences)
     vocabulary = np.unique(sequences)
     micro_forest = extractor.plant(vocabulary[:, None])
 
     table = _Table(estimator=estimator, key=key)
-    macro_stream = extractor.stream(macro_forest, memory_bytes=memory_bytes)
+    left = memory_bytes - rows_bytes(sequences, extractor.d_model)
+    macro_stream = extractor.stream(macro_forest, memory_bytes=left)
     micro_stream = extractor.stream(micro_forest, memory_bytes=memory_bytes)
     labels: dict[int, npt.NDArray[np.int64]] = {}
     for macro, micro in zip(macro_stream, micro_stream, strict=True):
@@ -79,8 +73,9 @@ def measure(
             labels[position] = pairs.output_labels  # the outputs of this block are the inputs of the next
             table.add("macro", macro.block, position, pairs)
             if key.shuffled:
-                rng = generator(key.seed, key.weights, "shuffled pairs", macro.block, position)
+                rng = generator(key.seed, key.files_sha256, "shuffled pairs", macro.block, position)
                 table.add("shuffled", macro.block, position, break_pairs(pairs, rng))
+            del inputs, outputs, pairs  # before the next position's rows are gathered
         for index, population in enumerate(populations):
             rows = np.searchsorted(vocabulary, population.tokens)
             inputs, outputs = micro.inputs_at(0)[rows], micro.outputs_at(0)[rows]
@@ -94,6 +89,8 @@ def measure(
         n_tokens_plain=macro_forest.n_plain,
         forward_difference=float(f"{extractor.difference:.2g}"),
         headline=estimator.headline,
+        direction=table.direction,
+        n_prefixes=tuple(map(len, macro_forest.rows)),
         macro={label: table.grid("macro", label) for label in estimator.labels},
         micro={label: table.grid("micro", label) for label in estimator.labels},
         micro_of_position=tuple(micro_of_position.tolist()),
@@ -102,6 +99,25 @@ def measure(
         shuffled=table.grid("shuffled", estimator.headline) if key.shuffled else None,
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+def check_memory(sequences: npt.NDArray[np.int64], d_model: int, memory_bytes: int) -> None:
+    """Refuse a population of which not even one position fits.
+
+    Raises:
+        UsageError: with what it needs.
+    """
+    needed = rows_bytes(sequences, d_model)
+    if needed > memory_bytes:
+        raise UsageError(
+            f"one position of these {len(sequences):,} lists needs {needed / (1 << 30):.1f} GB at width {d_model}, "
+            f"more than --memory-gb {memory_bytes / (1 << 30):g}; raise it, or lower --n-names or --n-shots"
+        )
+
+
+def rows_bytes(sequences: npt.NDArray[np.int64], d_model: int) -> int:
+    """Memory that the estimate of one position needs at most: its inputs, its outputs and their normalised copy."""
+    return ROWS_AT_ONCE * 4 * len(sequences) * d_model
 
 
 def micro_populations(
@@ -128,11 +144,15 @@ class _Table:
         self._estimator, self._key = estimator, key
         self._cells: dict[str, list[list[MutualInformation]]] = {}
 
+    @property
+    def direction(self) -> Direction:
+        return self._cells["macro"][0][0].direction
+
     def add(self, side: str, block: int, column: int, pairs: Pairs) -> None:
         rows = self._cells.setdefault(side, [])
         if len(rows) <= block:
             rows.append([])
-        rng = generator(self._key.seed, self._key.weights, self._key.sequences_sha256, side, block, column)
+        rng = generator(self._key.seed, self._key.files_sha256, self._key.sequences_sha256, side, block, column)
         rows[block].append(self._estimator.estimate(pairs, rng))
 
     def grid(self, side: str, label: str) -> Grid:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,13 +16,13 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from bench.blocks import check_causal, find_blocks
-from bench.cache import Progress
-from bench.catalog import printable, read_json_object
+from bench.cache import Tell
+from bench.catalog import quoted, read_json_object
 from bench.errors import ModelError, UsageError
 from bench.fetch import fetch
 from bench.loading import check_finite, check_loading_info, quiet_libraries
 from bench.sources import HubSource, ModelEntry
-from bench.weights import weights_sha256
+from bench.weights import configuration_listing, files_sha256, weights_sha256
 
 __all__ = [
     "LoadedModel",
@@ -38,6 +39,7 @@ __all__ = [
 
 DType = Literal["float32", "bfloat16"]
 _TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_LARGEST_SEED = 2**63 - 1
 _EXPECTED = "expected a causal decoder-only language model, such as GPT-2, Llama or Pythia"
 
 
@@ -46,7 +48,9 @@ class LoadedModel:
     """A model ready for the forward pass (eval mode, no gradients), with what identifies its weights.
 
     `revision` is the hub's commit, `sha256:` and the first 12 digits of `weights_sha256`, or `untrained:` and the
-    seed; `n_parameters` counts tied weights once.
+    seed. `files_sha256` covers configuration and tokenizer too (their hashes are the lines of
+    `configuration_listing`): two models with the same one give the same answers. `n_parameters` counts tied weights
+    once; `initializer_range` is the standard deviation of fresh weights that the configuration states, if any.
     """
 
     model: PreTrainedModel
@@ -54,6 +58,9 @@ class LoadedModel:
     entry: ModelEntry
     revision: str
     weights_sha256: str
+    files_sha256: str
+    configuration_listing: str
+    initializer_range: float | None
     n_parameters: int
     n_blocks: int
     d_model: int
@@ -67,18 +74,20 @@ class WeightsIdentity:
 
     revision: str
     weights_sha256: str
+    files_sha256: str
 
 
-def identify(entry: ModelEntry, progress: Progress | None = None) -> WeightsIdentity:
+def identify(entry: ModelEntry, progress: Tell | None = None) -> WeightsIdentity:
     """Fetch the weights and say which they are, without loading them; `load` gives the same.
 
     Raises:
         ModelError: they cannot be had, or a file is missing or damaged.
     """
-    return _identity(entry, fetch(entry, progress))
+    folder = fetch(entry, progress)
+    return _identity(entry, folder, configuration_listing(folder))
 
 
-def load_tokenizer(entry: ModelEntry, progress: Progress | None = None) -> Tokenizer:
+def load_tokenizer(entry: ModelEntry, progress: Tell | None = None) -> Tokenizer:
     """The tokenizer of a model, without loading its weights (a hub model's are not even downloaded).
 
     Raises:
@@ -90,21 +99,33 @@ def load_tokenizer(entry: ModelEntry, progress: Progress | None = None) -> Token
 
 
 def load(
-    entry: ModelEntry, *, dtype: DType = "float32", device: str = "cpu", progress: Progress | None = None
+    entry: ModelEntry,
+    *,
+    dtype: DType = "float32",
+    device: str = "cpu",
+    progress: Tell | None = None,
+    expected: WeightsIdentity | None = None,
 ) -> LoadedModel:
-    """Fetch and load a model.
+    """Fetch and load a model; with `expected`, only if it still is the one that `identify` told of.
 
     Raises:
         ModelError: it cannot be had; it is not a causal decoder-only model; a file is missing, damaged or does not
-            fit the others; a weight is NaN or infinite; it needs code from outside; it does not fit the device.
+            fit the others; a weight is NaN or infinite; it needs code from outside; it does not fit the device; it is
+            not the expected one.
         UsageError: no such dtype or device.
     """
     target = _checked_device(device)
     torch_dtype = _checked_dtype(dtype)
     folder = fetch(entry, progress)
+    listing = configuration_listing(folder)
     config = _read_config(folder)
     tokenizer = _read_tokenizer(folder)
-    identity = _identity(entry, folder)
+    identity = _identity(entry, folder, listing)
+    if expected is not None and expected != identity:
+        raise ModelError(
+            f"{entry.name} changed while it was being measured: expected {_told(expected)}, found {_told(identity)}; "
+            f"leave its files alone and run again"
+        )
     with quiet_libraries():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -122,7 +143,7 @@ def load(
             raise ModelError(f"{folder} cannot be loaded ({_reason(error)})") from error
     check_loading_info(info, folder, n_blocks=len(find_blocks(model)))
     check_finite(model, folder)
-    return _ready(model, tokenizer, entry, identity, dtype=dtype, device=target)
+    return _ready(model, tokenizer, entry, identity, listing, dtype=dtype, device=target)
 
 
 def untrained_twin(
@@ -131,19 +152,27 @@ def untrained_twin(
     seed: int,
     dtype: DType | None = None,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> LoadedModel:
     """The same architecture and tokenizer with fresh random weights, those that training would have started from.
 
     From a `ModelEntry` the trained weights are never read; from a `LoadedModel` dtype and device are taken over
     unless told otherwise. The weights are drawn in float32 on the CPU, so that one seed means the same weights
     everywhere, and the global random state is left as it was.
+
+    Raises:
+        ModelError: the model cannot be had, or none can be built from its configuration.
+        UsageError: no such dtype or device, or a seed outside 0..2**63-1.
     """
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise UsageError(f"seed={seed} cannot be a seed of random weights; choose one in 0..2**63-1")
     if isinstance(trained, LoadedModel):
         entry, tokenizer, config = trained.entry, trained.tokenizer, copy.deepcopy(trained.model.config)
+        listing = trained.configuration_listing
         dtype, device = dtype or trained.dtype, device or trained.device
     else:
         entry, folder = trained, fetch(trained, progress, with_weights=False)
+        listing = configuration_listing(folder)
         tokenizer, config = _read_tokenizer(folder), _read_config(folder)
     dtype = dtype or "float32"
     target = _checked_device(device or "cpu")
@@ -159,8 +188,11 @@ def untrained_twin(
                 f"no model can be built from the configuration of {entry.name} ({_reason(error)})"
             ) from error
     model.to(torch_dtype)
-    identity = WeightsIdentity(revision=f"untrained:{seed}", weights_sha256=_parameters_sha256(model))
-    return _ready(model, tokenizer, entry, identity, dtype=dtype, device=target)
+    digest = _parameters_sha256(model)
+    identity = WeightsIdentity(
+        revision=f"untrained:{seed}", weights_sha256=digest, files_sha256=files_sha256(listing, digest)
+    )
+    return _ready(model, tokenizer, entry, identity, listing, dtype=dtype, device=target)
 
 
 def bos_token_id(tokenizer: Tokenizer) -> int | None:
@@ -179,6 +211,7 @@ def _ready(
     tokenizer: Tokenizer,
     entry: ModelEntry,
     identity: WeightsIdentity,
+    listing: str,
     *,
     dtype: DType,
     device: torch.device,
@@ -206,6 +239,9 @@ def _ready(
         entry=entry,
         revision=identity.revision,
         weights_sha256=identity.weights_sha256,
+        files_sha256=identity.files_sha256,
+        configuration_listing=listing,
+        initializer_range=_initializer_range(model.config),
         n_parameters=sum(parameter.numel() for parameter in model.parameters()),  # a tied one appears once
         n_blocks=len(blocks),
         d_model=int(model.config.get_text_config(decoder=True).hidden_size),
@@ -214,10 +250,28 @@ def _ready(
     )
 
 
-def _identity(entry: ModelEntry, folder: Path) -> WeightsIdentity:
+def _identity(entry: ModelEntry, folder: Path, listing: str) -> WeightsIdentity:
     digest = weights_sha256(folder)
     is_snapshot = isinstance(entry.source, HubSource)  # whose folder is named after the commit
-    return WeightsIdentity(revision=folder.name if is_snapshot else f"sha256:{digest[:12]}", weights_sha256=digest)
+    return WeightsIdentity(
+        revision=folder.name if is_snapshot else f"sha256:{digest[:12]}",
+        weights_sha256=digest,
+        files_sha256=files_sha256(listing, digest),
+    )
+
+
+def _told(identity: WeightsIdentity) -> str:
+    return f"{identity.revision} with files_sha256 {identity.files_sha256[:12]}..."
+
+
+def _initializer_range(config: PreTrainedConfig) -> float | None:
+    """What most architectures call `initializer_range` and OPT `init_std`; the order is that of transformers."""
+    decoder = config.get_text_config(decoder=True)
+    for name in ("initializer_range", "init_std"):
+        value = getattr(decoder, name, None)
+        if isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    return None
 
 
 def _read_config(folder: Path) -> PreTrainedConfig:
@@ -229,7 +283,7 @@ def _read_config(folder: Path) -> PreTrainedConfig:
         raise ModelError(f"{path} is not the configuration of a model: it is no JSON object with a model_type")
     if model_type not in CONFIG_MAPPING:
         wants_code = "asks for code of its own, which is never run" if "auto_map" in raw else "is unknown"
-        raise ModelError(f"{path}: the architecture {printable(model_type)} {wants_code}; {_EXPECTED}")
+        raise ModelError(f"{path}: the architecture {quoted(model_type)} {wants_code}; {_EXPECTED}")
     with quiet_libraries():
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -264,7 +318,7 @@ def _attention(config: PreTrainedConfig) -> str:
 
 def _checked_dtype(dtype: str) -> torch.dtype:
     if dtype not in _TORCH_DTYPES:
-        raise UsageError(f"unknown dtype {printable(dtype)}; choose from {', '.join(_TORCH_DTYPES)}")
+        raise UsageError(f"unknown dtype {quoted(dtype)}; choose from {', '.join(_TORCH_DTYPES)}")
     return _TORCH_DTYPES[dtype]
 
 
@@ -273,7 +327,7 @@ def _checked_device(device: str) -> torch.device:
         target = torch.device(device)
         torch.empty(0, device=target)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch without CUDA asserts
-        raise UsageError(f"the device {printable(device)} cannot be used here ({_reason(error)})") from error
+        raise UsageError(f"the device {quoted(device)} cannot be used here ({_reason(error)})") from error
     if target.type == "meta":
         raise UsageError("the device 'meta' holds no numbers; choose cpu or cuda")
     return target

@@ -15,16 +15,16 @@ from bench.records import Provenance
 LIBRARIES = ("torch", "transformers", "numpy", "tokenizers", "safetensors", "gguf")
 
 
-def provenance(*, command: str, device: str, seconds: float) -> Provenance:
-    """The present moment and machine."""
+def provenance(*, device: str) -> Provenance:
+    """The present moment, code and machine, taken when a run begins; command and duration are filled in at its end."""
     return Provenance(
         date=datetime.now(UTC).replace(microsecond=0).isoformat(),
-        command=command,
+        command="-",
         commit=commit(),
         versions={"bench": __version__, **{name: found for name in LIBRARIES if (found := _version(name))}},
         n_threads=torch.get_num_threads(),
         device=device,
-        seconds=round(seconds, 1),
+        seconds=0.0,
     )
 
 

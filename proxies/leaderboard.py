@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from bench.escape import markdown_cell, url_path
-from bench.intervals import Z_95, with_interval
+from bench.intervals import half_width, mean_over_seeds, with_half_width, with_interval
 from bench.records import Condition, EmergenceRecord, ModelInfo
 from bench.store import RejectedFile, StoredRecord
 
@@ -33,14 +34,17 @@ understood: compare each number with its ceiling, with the same architecture unt
 
 NOTES = """\
 - **emergence**: mean over blocks and over the tasks {tasks}, at the position that closes the last demonstration,
-  ± half the 95 % interval. With one seed the interval holds the Monte-Carlo error of the estimator and nothing else,
-  not the choice of names. With several seeds it is at least their spread.
+  ± half the 95 % interval. With one seed the interval holds the Monte-Carlo error of the estimator and nothing else:
+  not the choice of names, of random words, or of the twin's weights. With several seeds it is Student's interval from
+  their spread, and differences say whether they are one.
 - **ceiling**: what emergence can be at most, the exact macro term minus the measured micro term.
 - **exact**: emergence with both terms counted exactly, as an observer without noise would see it: the same for every
   model that keeps all lists apart, and the reason why nothing can be learned from it.
 - **over twin**: emergence minus that of the same architecture with freshly initialised weights on the same lists.
 - **over random words**: emergence minus that of the same model on lists of words drawn from its vocabulary.
-- **shuffled**: the macro term with the pairs broken; it must cover 0.
+- **macro**, **micro**: the two terms that emergence is the difference of. What the micro term loses to the noise raises
+  emergence, above its exact value at times (marked *).
+- **shuffled**: the macro term with the pairs broken, 0 up to rounding if joint and marginal densities agree.
 - **measured**: computed from the model's own activations.
 - **saturated**: blocks whose macro term is within half a bit of its ceiling, where it means "at least this much".
 - **precision**: of the stored weights, and of the arithmetic where it differs.
@@ -60,7 +64,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One ranked row: a model under one setting, over the ranked tasks and all its seeds."""
+    """One ranked row: a model under one setting, over the ranked tasks and all its seeds.
+
+    Numbers in bits; pairs are a value and half its 95 % interval.
+    """
 
     model: ModelInfo
     bos: bool
@@ -80,25 +87,20 @@ def render(stored: Sequence[StoredRecord], rejected: Sequence[RejectedFile], *, 
     Args:
         results: the results folder as seen from the leaderboard, for the links to the records.
     """
-    whole = [entry for entry in stored if entry.record.is_enumerated]
     parts = [INTRODUCTION.format(results=results)]
     ranked: set[str] = set()
-    for setting, group in _group(whole, _setting).items():
-        entries = rank(group)
-        if not entries:
-            continue
+    for setting, entries in rankings(stored):
         ranked |= {item.path for entry in entries for item in entry.records}
-        parts += [_heading(setting, group), _table(entries, results), _tasks_table(entries, results)]
-    if len(parts) == 1:
+        parts += [_heading(setting, entries), _table(entries, results), _tasks_table(entries)]
+    if not ranked:
         parts.append("No model is ranked yet: run `bench run MODEL`.\n")
     else:
         parts.append("## How to read it\n\n" + NOTES.format(tasks=", ".join(RANKED_TASKS)))
-    apart = _apart(stored, rejected, ranked, results)
-    return "\n".join(parts + apart)
+    return "\n".join(parts + _apart(stored, rejected, ranked, results))
 
 
 def rows_as_data(stored: Sequence[StoredRecord]) -> list[dict[str, object]]:
-    """The ranked rows for machines, in the order of the leaderboard; numbers in bits, errors are standard errors."""
+    """The ranked rows for machines, in the order of the leaderboard; numbers in bits, with half their 95 % interval."""
     return [
         {
             "rank": place,
@@ -109,49 +111,75 @@ def rows_as_data(stored: Sequence[StoredRecord]) -> list[dict[str, object]]:
             "seeds": entry.seeds,
             "kind": "measured",
             "emergence_bits": entry.emergence[0],
-            "emergence_error_bits": entry.emergence[1],
+            "emergence_half_width_bits": entry.emergence[1],
             "ceiling_bits": entry.ceiling,
             "over_twin_bits": entry.over_twin[0],
-            "over_twin_error_bits": entry.over_twin[1],
+            "over_twin_half_width_bits": entry.over_twin[1],
             "over_random_words_bits": entry.over_random_words[0],
-            "over_random_words_error_bits": entry.over_random_words[1],
+            "over_random_words_half_width_bits": entry.over_random_words[1],
             "n_samples": entry.n_samples,
             "date": entry.date,
             "records": [item.path for item in entry.records],
         }
-        for setting, group in _group((item for item in stored if item.record.is_enumerated), _setting).items()
-        for place, entry in enumerate(rank(group), start=1)
+        for setting, entries in rankings(stored)
+        for place, entry in enumerate(entries, start=1)
     ]
 
 
-def rank(stored: Iterable[StoredRecord]) -> list[Entry]:
-    """Entries of one setting that have every ranked task, highest emergence first; ties go by name."""
-    entries = []
-    for group in _group(stored, _identity).values():
-        by_seed = _group(group, lambda item: item.record.key.seed)
-        complete = {
-            seed: items for seed, items in by_seed.items() if {i.record.key.task for i in items} >= set(RANKED_TASKS)
-        }
-        if complete:
-            entries.append(_entry(complete))
-    return sorted(entries, key=lambda entry: (-entry.emergence[0], entry.model.name, entry.model.revision))
+def rankings(stored: Sequence[StoredRecord]) -> list[tuple[Setting, list[Entry]]]:
+    """Entries by setting, highest emergence first, ties by name. Settings come in order of their first record.
+
+    Limited runs, older versions of a task and second records of the same run take no part.
+    """
+    newest: dict[tuple[Setting, str], tuple[int, str]] = {}
+    for item in stored:
+        key = item.record.key
+        place = _setting(item), key.task
+        newest[place] = max(newest.get(place, (0, "")), (key.task_version, key.task_hash))
+    current = [
+        item
+        for item in stored
+        if item.record.is_enumerated
+        and item.record.key.limit is None
+        and item.record.key.task in RANKED_TASKS
+        and newest[_setting(item), item.record.key.task] == (item.record.key.task_version, item.record.key.task_hash)
+    ]
+    found = []
+    for setting, group in _group(current, _setting).items():
+        entries = [entry for items in _group(group, _identity).values() if (entry := _entry(items)) is not None]
+        if entries:
+            order = sorted(entries, key=lambda entry: (-entry.emergence[0], entry.model.name, entry.model.revision))
+            found.append((setting, order))
+    return found
 
 
-def _entry(by_seed: dict[int, list[StoredRecord]]) -> Entry:
-    ranked = {seed: [item for item in items if item.record.key.task in RANKED_TASKS] for seed, items in by_seed.items()}
-    records = tuple(item for items in ranked.values() for item in items)
+def _entry(items: Sequence[StoredRecord]) -> Entry | None:
+    """The row of one model over the seeds that have every ranked task; None if there is no such seed."""
+    by_seed: dict[int, dict[str, StoredRecord]] = {}
+    for item in sorted(items, key=lambda item: (item.record.provenance.date, item.path)):
+        by_seed.setdefault(item.record.key.seed, {})[item.record.key.task] = item  # the latest stands
+    complete = {
+        seed: [tasks[task] for task in RANKED_TASKS]
+        for seed, tasks in sorted(by_seed.items())
+        if set(tasks) == set(RANKED_TASKS)
+    }
+    if not complete:
+        return None
+    records = tuple(item for seed_items in complete.values() for item in seed_items)
     first = records[0].record
-    trained = [_mean(items, ("trained",)) for items in ranked.values()]
-    twin = [_mean(items, ("trained", "untrained_twin")) for items in ranked.values()]
-    words = [_mean(items, ("trained", "random_words")) for items in ranked.values()]
+
+    def over_seeds(*conditions: Condition) -> tuple[float, float]:
+        values, errors = zip(*(_mean(seed_items, conditions) for seed_items in complete.values()), strict=True)
+        return mean_over_seeds(values, errors)
+
     return Entry(
         model=first.model,
         bos=first.bos_token is not None,
-        seeds=tuple(sorted(ranked)),
-        emergence=_over_seeds(trained),
+        seeds=tuple(complete),
+        emergence=over_seeds("trained"),
         ceiling=float(np.mean([item.record.summary[-1].ceiling_bits for item in records])),
-        over_twin=_over_seeds(twin),
-        over_random_words=_over_seeds(words),
+        over_twin=over_seeds("trained", "untrained_twin"),
+        over_random_words=over_seeds("trained", "random_words"),
         n_samples=sum(item.record.measurements["trained"].n_sequences for item in records),
         date=max(item.record.provenance.date for item in records)[:10],
         records=records,
@@ -171,24 +199,17 @@ def _mean(items: Sequence[StoredRecord], conditions: tuple[Condition, ...]) -> t
             bits = item.record.summary[-1].curve[measurement.headline][condition]
             value += sign * bits.value_bits / len(items)
             error_of[measurement.key.digest()] += bits.error_bits / len(items)
-    return value, float(np.sqrt(sum(error**2 for error in error_of.values())))
+    return value, math.sqrt(sum(error**2 for error in error_of.values()))
 
 
-def _over_seeds(means: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    values, errors = np.array(means).T
-    within = float(np.sqrt(np.square(errors).sum()) / len(errors))
-    between = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-    return float(values.mean()), max(within, between)
-
-
-def _heading(setting: Setting, group: Sequence[StoredRecord]) -> str:
-    key = group[0].record.key
-    sizes = sorted({(item.record.key.task, item.record.key.n_names, item.record.key.n_shots) for item in group})
+def _heading(setting: Setting, entries: Sequence[Entry]) -> str:
+    keys = [item.record.key for entry in entries for item in entry.records]
+    sizes = sorted({(key.task, key.n_names, key.n_shots) for key in keys})
     if len({size[1:] for size in sizes}) == 1:
-        described = f"{key.n_shots} of {key.n_names} names"
+        described = f"{keys[0].n_shots} of {keys[0].n_names} names"
     else:
-        described = "; ".join(f"{task}: {shots} of {names} names" for task, names, shots in sizes)
-    headline = group[0].record.measurements["trained"].headline
+        described = "; ".join(f"{markdown_cell(task)}: {shots} of {names} names" for task, names, shots in sizes)
+    headline = entries[0].records[0].record.measurements["trained"].headline
     return (
         f"## Preset {markdown_cell(setting.preset)}, estimator {markdown_cell(setting.estimator)} "
         f"({markdown_cell(headline)})\n\nEvery ordered list of {described}, fully enumerated.\n"
@@ -215,24 +236,24 @@ def _table(entries: Sequence[Entry], results: str) -> str:
                 markdown_cell(precision),
                 "yes" if entry.bos else "no",
                 markdown_cell(model.revision[:19]),
-                with_interval(*entry.emergence),
+                with_half_width(*entry.emergence),
                 f"{entry.ceiling:.2f}",
-                _compared(entry.over_twin),
-                _compared(entry.over_random_words),
+                _compared(entry.over_twin, n_seeds=len(entry.seeds)),
+                _compared(entry.over_random_words, n_seeds=len(entry.seeds)),
                 "measured",
                 f"{entry.n_samples:,}",
                 str(len(entry.seeds)),
-                entry.date,
+                markdown_cell(entry.date),
                 links,
             )
         )
     return _markdown_table(header, rows)
 
 
-def _tasks_table(entries: Sequence[Entry], results: str) -> str:
+def _tasks_table(entries: Sequence[Entry]) -> str:
     header = (
-        "model", "task", "shots", "emergence (bits)", "ceiling", "exact", "peak block", "over twin",
-        "over random words", "shuffled", "saturated",
+        "model", "task", "seed", "shots", "emergence (bits)", "ceiling", "exact", "macro", "micro", "peak block",
+        "over twin", "over random words", "shuffled", "saturated",
     )  # fmt: skip
     rows = []
     for entry in entries:
@@ -242,10 +263,18 @@ def _tasks_table(entries: Sequence[Entry], results: str) -> str:
                     (
                         markdown_cell(item.record.model.name),
                         markdown_cell(item.record.key.task),
+                        str(item.record.key.seed),
                         str(row.n_shots),
-                        with_interval(row.emergence.value_bits, row.emergence.error_bits),
+                        with_interval(row.emergence.value_bits, row.emergence.error_bits)
+                        + (
+                            " *"
+                            if row.emergence.value_bits > row.exact_bits + half_width(row.emergence.error_bits)
+                            else ""
+                        ),
                         f"{row.ceiling_bits:.2f}",
                         f"{row.exact_bits:.2f}",
+                        f"{row.macro.value_bits:.2f}",
+                        f"{row.micro.value_bits:.2f}",
                         f"{row.peak_block} ({row.peak.value_bits:.2f})",
                         with_interval(row.excess_over_twin.value_bits, row.excess_over_twin.error_bits, signed=True),
                         with_interval(
@@ -277,18 +306,20 @@ def _apart(
 
 
 def _why_not_ranked(record: EmergenceRecord) -> str:
-    if not record.is_enumerated:
+    if record.key.limit is not None or not record.is_enumerated:
         return f"limited to {record.measurements['trained'].n_sequences:,} lists, for trying things out only"
     if record.key.task not in RANKED_TASKS:
         return "not one of the ranked tasks"
-    return f"incomplete: the ranked tasks are {', '.join(RANKED_TASKS)}"
+    return f"incomplete or superseded: a row needs the newest version of {', '.join(RANKED_TASKS)} at one seed"
 
 
-def _compared(difference: tuple[float, float]) -> str:
-    """The difference with its interval, and in a word whether it is one."""
-    value, error = difference
-    verdict = "above" if value > Z_95 * error else "below" if value < -Z_95 * error else "no difference"
-    return f"{with_interval(value, error, signed=True)} ({verdict})"
+def _compared(difference: tuple[float, float], *, n_seeds: int) -> str:
+    """The difference with its interval and, where several seeds tell, whether it is one."""
+    value, width = difference
+    shown = with_half_width(value, width, signed=True)
+    if n_seeds == 1:
+        return shown
+    return f"{shown} ({'above' if value > width else 'below' if value < -width else 'no difference'})"
 
 
 def _setting(item: StoredRecord) -> Setting:
@@ -301,9 +332,9 @@ def _setting(item: StoredRecord) -> Setting:
     )
 
 
-def _identity(item: StoredRecord) -> tuple[str, str, str, str]:
+def _identity(item: StoredRecord) -> tuple[str, str, str, int | None]:
     key = item.record.key
-    return key.model, key.weights_sha256, key.dtype, key.bos
+    return key.model, key.files_sha256, key.dtype, item.record.bos_token
 
 
 def _group(items: Iterable[StoredRecord], key_of: Callable[[StoredRecord], Key]) -> dict[Key, list[StoredRecord]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.records import SATURATION_BITS
+from bench.records import is_saturated
 from bench.store import Store, StoredRecord
 
 
@@ -41,7 +41,7 @@ def scale_rows(stored: Sequence[StoredRecord]) -> list[ScaleRow]:
             for condition, measurement in record.measurements.items():
                 macro = np.array(measurement.macro[label].values_bits)[1:, closing]
                 ceiling = np.array(measurement.macro_ceiling_bits)[1:, closing]
-                saturated += (macro > ceiling - SATURATION_BITS).ravel().tolist()
+                saturated += is_saturated(macro, ceiling).ravel().tolist()
                 last = record.summary[-1].curve[label][condition].value_bits
                 emergence.setdefault(condition, []).append(last)
         means = {condition: float(np.mean(values)) for condition, values in emergence.items()}

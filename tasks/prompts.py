@@ -75,10 +75,6 @@ class ListPopulation:
         """Tokens per sequence."""
         return int(self.sequences.shape[1])
 
-    def closing_position(self, shots: int) -> int:
-        """Index of the position that closes the `shots`-th demonstration."""
-        return shots * self.demonstration_length - 1
-
 
 def align(task: ListTask, encode: Encode) -> AlignedPool:
     """Keep the names whose demonstration is one token for the name, its own, followed by the separator's tokens.

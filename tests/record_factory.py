@@ -36,7 +36,7 @@ def _rows(array: np.ndarray) -> tuple[tuple[float, ...], ...]:
 
 def unit_key(**changes: Any) -> UnitKey:
     fields: dict[str, Any] = {
-        "method_version": METHOD_VERSION, "weights": "w" * 64, "dtype": "float32", "bos": None,
+        "method_version": METHOD_VERSION, "files_sha256": "w" * 64, "dtype": "float32", "bos": None,
         "sequences_sha256": "s" * 64, "estimator": "noisy_channel", "settings": SETTINGS, "seed": 0, "shuffled": False,
     }  # fmt: skip
     return UnitKey(**(fields | changes))
@@ -54,11 +54,13 @@ def make_measurement(
         n_tokens_plain=528,
         forward_difference=1e-6,
         headline="s=0.08",
+        direction="lower bound",
+        n_prefixes=(12, 12, 132, 132),
         macro={label: grid(rng, N_BLOCKS, n_positions, centre=level) for label in ("s=0.08", "s=0.16")},
         micro={label: grid(rng, N_BLOCKS, 2, centre=1.0) for label in ("s=0.08", "s=0.16")},
         micro_of_position=(0, 1, 0, 1),
         macro_ceiling_bits=((13.5,) * n_positions,) * N_BLOCKS,
-        micro_ceiling_bits=((3.6, 0.0),) * N_BLOCKS,
+        micro_ceiling_bits=((9.0, 9.0),) * N_BLOCKS,
         shuffled=grid(rng, N_BLOCKS, n_positions, centre=0.0) if key.shuffled else None,
         seconds=1.0,
     )
@@ -66,7 +68,7 @@ def make_measurement(
 
 def make_record(
     *, model: str = "tiny", task: str = "country", seed: int = 0, level: float = 8.0, is_enumerated: bool = True,
-    weights: str = "w" * 64, bos: bool = False, **key_changes: Any,
+    weights: str = "w" * 64, bos: bool = False, bos_policy: str = "tokenizer", **key_changes: Any,
 ) -> EmergenceRecord:  # fmt: skip
     """A record whose trained emergence is about `level` - 0.9 bits and whose controls are about 3 bits lower."""
     rng = np.random.default_rng([seed, *f"{model} {task}".encode()])
@@ -74,7 +76,7 @@ def make_record(
         condition: make_measurement(
             rng,
             unit_key(
-                weights=weights if condition != "untrained_twin" else f"twin of {weights}"[:64],
+                files_sha256=weights if condition != "untrained_twin" else f"twin of {weights}"[:64],
                 sequences_sha256="words" if condition == "random_words" else task,
                 shuffled=condition == "trained",
                 seed=seed,
@@ -85,7 +87,7 @@ def make_record(
     }
     key: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "method_version": METHOD_VERSION, "model": model, "revision": "main",
-        "weights_sha256": weights, "dtype": "float32", "bos": "tokenizer", "task": task, "task_version": 1,
+        "files_sha256": weights, "dtype": "float32", "bos": bos_policy, "task": task, "task_version": 1,
         "task_hash": "h" * 64, "preset": "quick", "n_names": 12, "n_shots": N_SHOTS,
         "limit": None if is_enumerated else 100, "estimator": "noisy_channel", "settings": SETTINGS, "seed": seed,
     }  # fmt: skip
@@ -95,8 +97,7 @@ def make_record(
         model=ModelInfo(
             name=model, family="Tiny", variant="base", precision="float32", dtype="float32", revision="main",
             weights_sha256=weights, source="a test", licence="MIT", n_parameters=1_234_567,
-            n_blocks=N_BLOCKS, d_model=16,
-        ),
+            n_blocks=N_BLOCKS, d_model=16, initializer_range=0.02),
         bos_token=1 if bos else None,
         n_pool=60,
         n_survivors=40,

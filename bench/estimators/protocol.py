@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 
 from bench.errors import EstimationError
-from bench.records import SATURATION_BITS
+from bench.records import is_saturated
 
-LABELLED_AT_ONCE = 4096
-"""Rows copied at a time while they are told apart."""
+ROWS_AT_ONCE = 4096
+"""Rows that are copied at a time, so that no temporary is as large as the population."""
 
 Direction = Literal["lower bound", "upper bound", "exact", "none"]
 
@@ -83,8 +83,8 @@ class MutualInformation:
 
     @property
     def is_saturated(self) -> bool:
-        """Whether the headline number is within half a bit of the ceiling."""
-        return self.value_nats > self.ceiling_nats - SATURATION_BITS * math.log(2)
+        """Whether the headline number is within half a bit of the ceiling: "at least this much"."""
+        return bool(is_saturated(self.value_nats / math.log(2), self.ceiling_nats / math.log(2)))
 
 
 class Estimator(Protocol):
@@ -145,7 +145,8 @@ def pair_up(
         raise EstimationError("expected at least one sample, got 0")
     inputs, outputs = inputs.float().contiguous(), outputs.float().contiguous()
     for side, rows in (("input", inputs), ("output", outputs)):
-        if not bool(torch.isfinite(rows.sum(dtype=torch.float64))):  # one number, no mask as large as the rows
+        starts = range(0, len(rows), ROWS_AT_ONCE)
+        if not all(bool(torch.isfinite(rows[start : start + ROWS_AT_ONCE]).all()) for start in starts):
             n_bad = int((~torch.isfinite(rows)).any(dim=1).sum())
             raise EstimationError(f"{n_bad} of {len(rows)} {side} rows hold NaN or infinite values")
     if weights is None:
@@ -171,8 +172,8 @@ def label_rows(rows: torch.Tensor) -> npt.NDArray[np.int64]:
     """
     seen: dict[bytes, int] = {}
     labels = np.empty(len(rows), dtype=np.int64)
-    for start in range(0, len(rows), LABELLED_AT_ONCE):
-        contents = (rows[start : start + LABELLED_AT_ONCE] + 0.0).cpu().numpy()
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        contents = (rows[start : start + ROWS_AT_ONCE] + 0.0).cpu().numpy()
         for index, row in enumerate(contents, start=start):
             labels[index] = seen.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), len(seen))
     return labels

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from itertools import permutations
 from typing import Any
@@ -368,7 +370,7 @@ def test_states_in_a_temporary_file_are_those_in_memory_bit_for_bit(architecture
     assert torch.equal(take(on_disk), take(extractor.stream(forest)))
 
 
-def test_the_file_is_used_when_two_layers_take_more_than_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_used_when_two_layers_take_more_than_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     extractor = extractor_of(awake("llama"))
     forest = extractor.plant(SEQUENCES)
     two_layers = 2 * 4 * forest.tokens.size * D_MODEL  # bytes of float32
@@ -379,7 +381,7 @@ def test_the_file_is_used_when_two_layers_take_more_than_half_of_the_memory(monk
         return torch.empty(shape)
 
     monkeypatch.setattr("bench.activations.allocate", allocate)
-    for memory_bytes in (2 * two_layers, 2 * two_layers - 1):
+    for memory_bytes in (two_layers, two_layers - 1):
         next(extractor.stream(forest, memory_bytes=memory_bytes))
     assert used == [True, True, False, False]
 
@@ -449,3 +451,16 @@ def test_a_block_that_remembers_is_refused() -> None:
     model.model.layers[0].mlp.register_forward_hook(lambda module, args, output: output * next(calls))
     with pytest.raises(ModelError, match="states computed block by block differ from its own forward pass by"):
         extractor_of(model)
+
+
+def test_states_that_no_disk_can_hold_are_refused_before_they_are_written() -> None:
+    """With a limit on file sizes standing in for a full disk; without the reservation the process dies of SIGBUS."""
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "from bench.activations import allocate\n"
+        "from bench.errors import StorageError\n"
+        "try:\n    allocate((1 << 20,), in_memory=False)\n"
+        "except StorageError as error:\n    print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "cannot keep 0.0 GB of states in" in said and "point TMPDIR at a folder with room" in said

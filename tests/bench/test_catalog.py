@@ -18,7 +18,7 @@ from bench.catalog import (
     WheelSource,
     described,
     names_without_hub,
-    printable,
+    quoted,
     resolve,
 )
 from bench.errors import ModelError, UsageError
@@ -172,7 +172,39 @@ def test_an_impossible_revision_is_refused(revision: str) -> None:
         resolve("gpt2", revision)
 
 
-def test_printable_escapes_and_cuts() -> None:
-    assert printable("plain") == "'plain'"
-    assert printable("a\x1b[0m") == r"'a\x1b[0m'"
-    assert len(printable("x" * 5000)) < 100
+def test_quoted_escapes_and_cuts() -> None:
+    assert quoted("plain") == "'plain'"
+    assert quoted("a\x1b[0m") == r"'a\x1b[0m'"
+    assert len(quoted("x" * 5000)) < 100
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "\x1b[31m\u202e\n" * 50, " ", "\ue000"])
+def test_what_a_folder_says_of_itself_is_cut_and_printable(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": text, "dtype": text}))
+    (tmp_path / "bench.json").write_text(json.dumps({"licence": text, "variant": text}))
+    entry = resolve(str(tmp_path))
+    assert entry.variant == "unknown"
+    for field in (entry.family, entry.precision, entry.licence):
+        assert field.isprintable()
+        assert 1 <= len(field.strip()) <= 100
+
+
+def test_a_name_from_a_deep_path_is_cut_to_its_end(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["deep" * 20] * 5, "gpt2")  # passes for a catalog name, so the whole path is the name
+    folder.mkdir(parents=True)
+    entry = resolve(str(folder))
+    assert len(entry.name) == 300
+    assert entry.name == f"...{str(folder)[-297:]}"
+
+
+def test_the_origin_of_an_unprintable_folder_is_printable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "red\x1b[31m"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    entry = resolve(".")
+    assert (entry.name, entry.origin) == (".", "folder red\ufffd[31m")
+
+
+def test_models_from_gguf_state_what_the_file_leaves_out() -> None:
+    assert CATALOG["smollm2-135m-instruct"].initializer_range == 0.041666666666666664  # as its config.json prints it
+    assert CATALOG["gemma-3-270m"].initializer_range == 0.02

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from bench.cache import PARTIAL_PREFIX, STALE_AFTER_SECONDS, cache_folder, sha256_of
-from bench.catalog import ModelEntry, Wheel, WheelMember, WheelSource, resolve
+from bench.catalog import CATALOG, ModelEntry, Wheel, WheelMember, WheelSource, resolve
 from bench.errors import ModelError, StorageError
-from bench.models import bos_token_id, fetch, load
+from bench.models import bos_token_id, fetch, load, untrained_twin
 from tests.bench.tiny_models import write_tiny_gguf
 
 
@@ -57,7 +59,7 @@ def test_it_is_converted_once_and_says_what_it_is(tiny_gguf: Path, cache: Path) 
     assert fetch(resolve(str(tiny_gguf)), lines.append) == folder
     assert len(lines) == 2
     assert folder.parent == cache / "models"
-    assert folder.name == f"{sha256_of(tiny_gguf)}-v1"
+    assert folder.name == f"{sha256_of(tiny_gguf)}-v2"
     assert [path for path in everything_in(cache) if path.suffix == ".gguf"] == []
     record = json.loads((folder / "bench.json").read_text())
     assert record["source"] == "file tiny-f32.gguf"
@@ -201,6 +203,36 @@ def test_chunks_in_wheels_are_put_together(in_two_wheels: WheelSource, tiny_gguf
     assert fetch(resolve(str(tiny_gguf))) == folder  # the same file, wherever it came from
     assert sorted(path.parent for path in everything_in(cache) if path.is_file()) == [folder] * len(os.listdir(folder))
     assert not list(cache.parent.rglob("part01"))  # the path of a member is never a path to write to
+
+
+# --- the standard deviation of fresh weights, which a GGUF file does not carry
+
+
+def test_the_twin_starts_from_the_standard_deviation_that_the_entry_states(tiny_gguf: Path) -> None:
+    entry = replace(resolve(str(tiny_gguf)), initializer_range=0.1)
+    folder = fetch(entry)
+    assert json.loads((folder / "config.json").read_text())["initializer_range"] == 0.1
+    loaded, twin = load(entry), untrained_twin(entry, seed=0)
+    assert loaded.initializer_range == loaded.model.config.initializer_range == twin.initializer_range == 0.1
+    weights = twin.model.get_input_embeddings().weight
+    # The standard error of a standard deviation is sigma / sqrt(2 n); five of them.
+    assert float(weights.std()) == pytest.approx(0.1, rel=5 / math.sqrt(2 * weights.numel()))
+
+
+def test_an_unknown_gguf_file_keeps_the_default(tiny_gguf: Path) -> None:
+    entry = resolve(str(tiny_gguf))
+    assert load(entry).initializer_range == 0.02  # transformers' own for a Llama
+    assert fetch(replace(entry, initializer_range=0.1)) != fetch(entry)  # neither can pass for the other
+
+
+def test_a_bare_file_of_a_catalog_model_is_known_by_its_hash(
+    in_two_wheels: WheelSource, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = replace(entry_for(in_two_wheels), initializer_range=0.25)
+    monkeypatch.setitem(CATALOG, known.name, known)
+    bare = resolve(str(tiny_gguf))
+    assert load(bare).initializer_range == 0.25
+    assert fetch(bare) == fetch(known)
 
 
 def with_damaged(source: WheelSource, *, wheel: bool) -> WheelSource:

@@ -20,6 +20,7 @@ from bench.errors import ModelError, UsageError
 from bench.loading import quiet_libraries
 from bench.models import (
     LoadedModel,
+    WeightsIdentity,
     bos_token_id,
     fetch,
     find_blocks,
@@ -93,6 +94,75 @@ def test_the_revision_is_the_hash_of_the_weights(gpt2_folder: Path) -> None:
     assert loaded.revision == f"sha256:{digest[:12]}"
     identity = identify(resolve(str(gpt2_folder)))
     assert (identity.revision, identity.weights_sha256) == (loaded.revision, loaded.weights_sha256)
+
+
+def sha256sum(*files: Path) -> str:
+    return "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files)
+
+
+def test_the_hash_of_the_files_can_be_had_with_sha256sum(gpt2_folder: Path) -> None:
+    listing = sha256sum(*(gpt2_folder / n for n in ("config.json", "tokenizer.json", "tokenizer_config.json")))
+    loaded = load_folder(gpt2_folder)
+    assert loaded.configuration_listing == listing
+    whole = f"{listing}{loaded.weights_sha256}  weights\n"
+    assert loaded.files_sha256 == hashlib.sha256(whole.encode()).hexdigest()
+    assert identify(loaded.entry) == identity_of(loaded)
+
+
+def identity_of(loaded: LoadedModel) -> WeightsIdentity:
+    return WeightsIdentity(
+        revision=loaded.revision, weights_sha256=loaded.weights_sha256, files_sha256=loaded.files_sha256
+    )
+
+
+def permute_tokenizer(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    path.write_text(json.dumps(tokenizer))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: edit_config(folder, activation_function="relu"),
+        permute_tokenizer,
+        lambda folder: (folder / "added_tokens.json").write_text("{}"),
+        lambda folder: (folder / "merges.txt").write_text(""),
+    ],
+)
+def test_all_that_changes_the_answer_is_in_the_hash_of_the_files(gpt2_folder: Path, change: Any) -> None:
+    entry = resolve(str(gpt2_folder))
+    before, twin_before = identify(entry), untrained_twin(entry, seed=0)
+    change(gpt2_folder)
+    after, twin_after = identify(entry), untrained_twin(entry, seed=0)
+    assert after.weights_sha256 == before.weights_sha256
+    assert after.files_sha256 != before.files_sha256
+    assert twin_after.weights_sha256 == twin_before.weights_sha256
+    assert twin_after.files_sha256 != twin_before.files_sha256
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "chat_template.jinja", "README.md", "bench.json"])
+def test_what_changes_no_answer_is_not_in_the_hash_of_the_files(gpt2_folder: Path, name: str) -> None:
+    before = identify(resolve(str(gpt2_folder)))
+    (gpt2_folder / name).write_text("{}")
+    assert identify(resolve(str(gpt2_folder))) == before
+
+
+def test_a_model_that_changed_meanwhile_is_refused(gpt2_folder: Path) -> None:
+    entry = resolve(str(gpt2_folder))
+    identity = identify(entry)
+    assert identity_of(load(entry, expected=identity)) == identity
+    save_tiny(gpt2_folder, "gpt2", seed=1)
+    with pytest.raises(
+        ModelError, match=r"tiny changed while it was being measured: expected sha256:.*, found sha256:"
+    ):
+        load(entry, expected=identity)
+    save_tiny(gpt2_folder, "gpt2")
+    edit_config(gpt2_folder, activation_function="relu")
+    with pytest.raises(ModelError, match="changed while it was being measured"):
+        load(entry, expected=identity)
 
 
 def test_weights_in_several_files(tmp_path: Path) -> None:
@@ -269,6 +339,28 @@ def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
         load_folder(tmp_path)
 
 
+def test_an_adapter_beside_a_model_is_refused(gpt2_folder: Path) -> None:
+    (gpt2_folder / "adapter_config.json").write_text('{"base_model_name_or_path": "gpt2"}')
+    with pytest.raises(ModelError, match="holds an adapter beside its model; merge it"):
+        load_folder(gpt2_folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("config.json", "transformers_weights", "other.safetensors"),
+        ("config.json", "configuration_files", ["config.4.0.0.json"]),
+        ("tokenizer_config.json", "fast_tokenizer_files", ["tokenizer.4.0.0.json"]),
+    ],
+)
+def test_other_files_than_those_hashed_are_never_read(gpt2_folder: Path, name: str, key: str, value: object) -> None:
+    path = gpt2_folder / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    for use in (identify, load, load_tokenizer):
+        with pytest.raises(ModelError, match=f"{name} has the entry {key}, which names other files"):
+            use(resolve(str(gpt2_folder)))
+
+
 def test_a_folder_deleted_meanwhile(gpt2_folder: Path) -> None:
     entry = resolve(str(gpt2_folder))
     gpt2_folder.rename(gpt2_folder.with_name("moved"))
@@ -414,6 +506,40 @@ def test_one_seed_is_one_set_of_weights(gpt2_folder: Path) -> None:
     assert all(torch.equal(p, parameters(once)[name].bfloat16()) for name, p in parameters(half).items())
 
 
+def test_the_twin_is_identified_alike_from_a_name_and_from_a_loaded_model(gpt2_folder: Path) -> None:
+    entry = resolve(str(gpt2_folder))
+    trained = load(entry)
+    from_entry, from_loaded = untrained_twin(entry, seed=7), untrained_twin(trained, seed=7)
+    assert identity_of(from_entry) == identity_of(from_loaded)
+    whole = f"{trained.configuration_listing}{from_entry.weights_sha256}  weights\n"
+    assert from_entry.files_sha256 == hashlib.sha256(whole.encode()).hexdigest() != trained.files_sha256
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_the_standard_deviation_of_fresh_weights_is_told(tmp_path: Path, architecture: str) -> None:
+    save_tiny(tmp_path, architecture)
+    assert load_folder(tmp_path).initializer_range == 0.02  # the default of all of these, which OPT calls init_std
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_standard_deviation_that_is_no_number_is_none(gpt2_folder: Path, value: float) -> None:
+    edit_config(gpt2_folder, initializer_range=value)
+    entry = resolve(str(gpt2_folder))
+    assert load(entry).initializer_range is None
+    with pytest.raises(ModelError):
+        untrained_twin(entry, seed=0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64])
+def test_a_seed_out_of_range_is_refused(gpt2_folder: Path, seed: int) -> None:
+    with pytest.raises(UsageError, match=rf"seed={seed} cannot be a seed .*; choose one in 0\.\.2\*\*63-1"):
+        untrained_twin(resolve(str(gpt2_folder)), seed=seed)
+
+
+def test_the_largest_seed_is_one(gpt2_folder: Path) -> None:
+    assert untrained_twin(resolve(str(gpt2_folder)), seed=2**63 - 1).revision == f"untrained:{2**63 - 1}"
+
+
 def test_the_twin_leaves_the_global_random_state_alone(gpt2_folder: Path) -> None:
     entry = resolve(str(gpt2_folder))
     torch.manual_seed(3)
@@ -440,6 +566,9 @@ def test_smollm2_from_its_wheel() -> None:
     loaded = load(entry)
     assert (loaded.n_parameters, loaded.n_blocks, loaded.d_model) == (entry.n_parameters, 30, 576)
     assert bos_token_id(loaded.tokenizer) is None
+    assert loaded.initializer_range == 1 / 24
+    embeddings = untrained_twin(loaded, seed=0).model.get_input_embeddings().weight
+    assert float(embeddings.std()) == pytest.approx(1 / 24, rel=1e-3)  # 5 standard errors of 28 million draws
     prompt = loaded.tokenizer("The capital of France is", return_tensors="pt")
     answer = loaded.model.generate(**prompt, max_new_tokens=3, do_sample=False)[0, prompt.input_ids.shape[1] :]
     assert loaded.tokenizer.decode(answer).startswith(" Paris")

@@ -31,7 +31,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"revision": "other"}, {"weights_sha256": "v" * 64}, {"dtype": "bfloat16"}, {"bos": "none"},
+        {"revision": "other"}, {"files_sha256": "v" * 64}, {"dtype": "bfloat16"}, {"bos": "none"},
         {"task_version": 2},
         {"task_hash": "i" * 64}, {"preset": "paper"}, {"n_names": 13}, {"limit": 5}, {"estimator": "exact"},
         {"settings": {"n_draws": 513}}, {"seed": 1}, {"method_version": 99},
@@ -79,6 +79,20 @@ def test_a_measured_condition_comes_back_by_its_key(tmp_path: Path) -> None:
         ),
         (lambda text: _edited(text, lambda record: record["summary"].pop()), "summary for each of 1 to 2 shots"),
         (
+            lambda text: _edited(text, lambda record: record["summary"][1].update(curve={})),
+            "every reading and condition",
+        ),
+        (lambda text: _edited(text, lambda record: record["summary"][1].update(position=9)), "points outside"),
+        (
+            lambda text: _edited(text, lambda r: r["summary"][1]["emergence"].update(value_bits=999.0)),
+            "above its ceiling",
+        ),
+        (lambda text: _edited(text, lambda r: r["summary"][1]["emergence"].update(error_bits=-5.0)), "error_bits"),
+        (lambda text: _edited(text, lambda record: record["provenance"].update(date="# today")), "provenance.date"),
+        (lambda text: _edited(text, lambda record: record["model"].update(name="other")), "different models"),
+        (lambda text: _edited(text, lambda record: record["model"].update(n_blocks=4)), "expected 4 blocks"),
+        (lambda text: _edited(text, _above_its_ceiling), "an estimate is above its ceiling"),
+        (
             lambda text: _edited(text, lambda record: record["measurements"]["trained"]["macro_ceiling_bits"].pop()),
             "every macro matrix must have 2 blocks and 4 columns",
         ),
@@ -99,6 +113,10 @@ def test_a_damaged_record_is_named_with_its_field_and_counts_as_not_there(
     stored, rejected = store.records()
     assert [item.path for item in stored] == [good.relative_to(tmp_path).as_posix()]
     assert [file.path for file in rejected] == [path.relative_to(tmp_path).as_posix()]
+
+
+def _above_its_ceiling(record: Any) -> None:
+    record["measurements"]["trained"]["macro"]["s=0.08"]["values_bits"][1][2] = 1e6
 
 
 def _edited(text: str, edit: Any) -> str:

@@ -73,7 +73,7 @@ def test_every_ordered_list_occurs_once_with_the_separator_after_each_name() -> 
     assert (population.sequences[:, 1::2] == 0).all()
     assert {len(set(row)) for row in population.sequences[:, ::2].tolist()} == {3}
     assert population.is_enumerated
-    assert [population.closing_position(shots) for shots in (1, 2, 3)] == [1, 3, 5]
+    assert population.demonstration_length == 2
     assert (population.n_survivors, population.n_pool) == (4, 6)
 
 
