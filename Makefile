@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check bench leaderboard measure clean
+.PHONY: demo test check bench leaderboard measure clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,9 +19,6 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
-
-test-slow: $(READY)
-	$(BIN)/python -m pytest --slow
 
 check: $(READY)
 	$(BIN)/ruff format --check .

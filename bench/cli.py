@@ -84,7 +84,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Measure the emergence of models on tasks, with all controls, and write one record each."""
-    from bench.run import RunRequest
+    from bench.request import RunRequest
     from bench.run import run as run_all
     from bench.terminal import Bars, emergence_tables, remark
 
@@ -182,7 +182,7 @@ def tasks_show(
     as_json: AsJson = False,
 ) -> None:
     """Show a task: its template, its names, and which of them a model's tokenizer keeps."""
-    from bench.run import find_task
+    from bench.request import find_task
     from bench.terminal import task_tables
 
     task = find_task(name)

@@ -2,10 +2,10 @@
 
     BenchError                 exit status 1
     ├── UsageError             exit status 2: what the user asked for cannot be done; the message says what can
-    │   └── ModelError         exit status 2: a named model cannot be found, fetched, read or used
+    │   ├── ModelError         a named model cannot be found, fetched, read or used
+    │   └── StorageError       a folder or file cannot be written
     ├── EstimationError        an estimator was given data it cannot answer for
-    ├── RecordError            a file in `results/` is not a valid record
-    └── StorageError           a folder or file cannot be written
+    └── RecordError            a file in `results/` is not a valid record
 
 A message names what was expected, the value that came, and what to do about it.
 """

@@ -20,7 +20,7 @@ from tasks.seeds import generator
 
 NATS_PER_BIT = math.log(2)
 
-ROWS_AT_ONCE = 3
+COPIES_OF_ROWS = 3
 """Copies of the rows of one position that an estimate holds: inputs, outputs, normalised outputs."""
 
 DECIMALS = 6
@@ -117,7 +117,7 @@ def check_memory(sequences: npt.NDArray[np.int64], d_model: int, memory_bytes: i
 
 def rows_bytes(sequences: npt.NDArray[np.int64], d_model: int) -> int:
     """Memory that the estimate of one position needs at most: its inputs, its outputs and their normalised copy."""
-    return ROWS_AT_ONCE * 4 * len(sequences) * d_model
+    return COPIES_OF_ROWS * 4 * len(sequences) * d_model
 
 
 def micro_populations(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Self
 
 import torch
 
@@ -15,16 +17,29 @@ from bench.records import Provenance
 LIBRARIES = ("torch", "transformers", "numpy", "tokenizers", "safetensors", "gguf")
 
 
-def provenance(*, device: str) -> Provenance:
-    """The present moment, code and machine, taken when a run begins; command and duration are filled in at its end."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """When a run began, and from which commit: taken then, for the checkout may move on while it runs."""
+
+    date: str
+    commit: str | None
+
+    @classmethod
+    def now(cls) -> Self:
+        """The present moment."""
+        return cls(date=datetime.now(UTC).replace(microsecond=0).isoformat(), commit=commit())
+
+
+def provenance(start: Start, *, command: str, device: str, seconds: float) -> Provenance:
+    """The provenance of a record that has just been measured."""
     return Provenance(
-        date=datetime.now(UTC).replace(microsecond=0).isoformat(),
-        command="-",
-        commit=commit(),
+        date=start.date,
+        command=command,
+        commit=start.commit,
         versions={"bench": __version__, **{name: found for name in LIBRARIES if (found := _version(name))}},
         n_threads=torch.get_num_threads(),
         device=device,
-        seconds=0.0,
+        seconds=round(seconds, 1),
     )
 
 

@@ -29,13 +29,13 @@ Condition = Literal["trained", "untrained_twin", "random_words"]
 
 CONDITIONS: tuple[Condition, ...] = ("trained", "untrained_twin", "random_words")
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Error = Annotated[float, Field(allow_inf_nan=False, ge=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+Error = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e9)]
 Matrix = tuple[tuple[Finite, ...], ...]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 Date = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class Row(BaseModel):
@@ -113,7 +113,8 @@ class Measurement(Row):
     n_tokens_plain: Positive
     """Tokens that would have gone through it without sharing."""
     forward_difference: Finite
-    """Largest deviation of a state from the plain forward pass on a sample, relative to the norm of that state."""
+    """Largest deviation of a state at the last position from the plain forward pass on a sample, relative to the spread
+    of the states there."""
     headline: Name
     direction: Literal["lower bound", "upper bound", "exact", "none"]
     """Which side of the true information an estimate is on, apart from its standard error."""
@@ -218,13 +219,14 @@ class Provenance(Row):
 
     date: Date
     """UTC, ISO 8601: when the run began."""
-    command: Name
+    command: Annotated[str, Field(max_length=10_000)]
     """A command that measures the same, without paths of this machine."""
     commit: str | None
     versions: dict[str, str]
     n_threads: Positive
     device: Name
     seconds: Finite
+    """What its three measurements took, those included that it shares with other records."""
 
 
 class EmergenceRecord(Row):

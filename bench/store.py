@@ -53,15 +53,16 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def check_writable(self) -> None:
-        """Make the folder and prove that a file can be written there.
+    def check_writable(self, *models: str) -> None:
+        """Make the folders and prove that files can be written there.
 
         Raises:
-            StorageError: it cannot.
+            StorageError: they cannot.
         """
-        probe = self.root / ".units" / ".writable"
-        write_whole(probe, b"")
-        probe.unlink(missing_ok=True)
+        for folder in (self.root / ".units", *(self.root / "emergence" / slug(model) for model in models)):
+            probe = folder / ".writable"
+            write_whole(probe, b"")
+            probe.unlink(missing_ok=True)
         for left in self.root.glob(f"**/{TEMPORARY_PREFIX}*"):  # by a process that was killed while writing
             with contextlib.suppress(OSError):
                 if time.time() - left.stat().st_mtime > STALE_AFTER_SECONDS:
@@ -106,8 +107,10 @@ class Store:
             relative = path.relative_to(self.root).as_posix()
             try:
                 stored.append(StoredRecord(path=relative, record=read_row(path, EmergenceRecord)))
-            except (RecordError, FileNotFoundError) as error:
+            except RecordError as error:
                 rejected.append(RejectedFile(path=relative, reason=str(error)))
+            except FileNotFoundError:  # a link to nowhere, or deleted meanwhile
+                rejected.append(RejectedFile(path=relative, reason=f"{path.name}: no such file"))
         return tuple(stored), tuple(rejected)
 
     def _unit_path(self, key: UnitKey) -> Path:
@@ -122,7 +125,10 @@ def read_row(path: Path, kind: type[AnyRow]) -> AnyRow:
         RecordError: it is not a valid `kind`; the message names the field.
     """
     try:
-        if path.stat().st_size > MAX_RECORD_BYTES:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise RecordError(f"{path.name}: not a regular file")
+        if size > MAX_RECORD_BYTES:
             raise RecordError(f"{path.name}: larger than {MAX_RECORD_BYTES >> 20} MB, which no record is")
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:

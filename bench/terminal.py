@@ -76,10 +76,10 @@ class Bars:
     def _say(self, text: str) -> None:
         if text == self._text:
             return
-        self._text = printable(text)
-        self._progress.update(self._task, description=self._text)
+        self._text = text
+        self._progress.update(self._task, description=printable(text))
         if not self._console.is_terminal:
-            remark(self._text)
+            remark(text)
 
 
 class _Rate(ProgressColumn):

@@ -15,11 +15,9 @@ from bench.escape import markdown_cell, url_path
 from bench.intervals import half_width, mean_over_seeds, with_half_width, with_interval
 from bench.records import Condition, EmergenceRecord, ModelInfo
 from bench.store import RejectedFile, StoredRecord
+from tasks import RANKED_TASKS
 
 Key = TypeVar("Key", bound=Hashable)
-
-RANKED_TASKS = ("animal", "colour", "country")
-"""A model is ranked when it has a complete record of each of these."""
 
 INTRODUCTION = """\
 # Leaderboard
@@ -36,10 +34,11 @@ NOTES = """\
 - **emergence**: mean over blocks and over the tasks {tasks}, at the position that closes the last demonstration,
   ± half the 95 % interval. With one seed the interval holds the Monte-Carlo error of the estimator and nothing else:
   not the choice of names, of random words, or of the twin's weights. With several seeds it is Student's interval from
-  their spread, and differences say whether they are one.
+  their spread where that is wider, and differences say whether they are one.
 - **ceiling**: what emergence can be at most, the exact macro term minus the measured micro term.
-- **exact**: emergence with both terms counted exactly, as an observer without noise would see it: the same for every
-  model that keeps all lists apart, and the reason why nothing can be learned from it.
+- **exact**: emergence with both terms counted exactly, as an observer without noise would see it. It is the same for
+  every block after block 0 of every model that keeps all lists apart, so nothing can be learned from it. Block 0 knows
+  nothing at a separator and is part of the mean over blocks, which is why exact values are lower for shallow models.
 - **over twin**: emergence minus that of the same architecture with freshly initialised weights on the same lists.
 - **over random words**: emergence minus that of the same model on lists of words drawn from its vocabulary.
 - **macro**, **micro**: the two terms that emergence is the difference of. What the micro term loses to the noise raises
@@ -131,18 +130,20 @@ def rankings(stored: Sequence[StoredRecord]) -> list[tuple[Setting, list[Entry]]
 
     Limited runs, older versions of a task and second records of the same run take no part.
     """
+    whole = [
+        item
+        for item in stored
+        if item.record.is_enumerated and item.record.key.limit is None and item.record.key.task in RANKED_TASKS
+    ]
     newest: dict[tuple[Setting, str], tuple[int, str]] = {}
-    for item in stored:
+    for item in whole:
         key = item.record.key
         place = _setting(item), key.task
         newest[place] = max(newest.get(place, (0, "")), (key.task_version, key.task_hash))
     current = [
         item
-        for item in stored
-        if item.record.is_enumerated
-        and item.record.key.limit is None
-        and item.record.key.task in RANKED_TASKS
-        and newest[_setting(item), item.record.key.task] == (item.record.key.task_version, item.record.key.task_hash)
+        for item in whole
+        if newest[_setting(item), item.record.key.task] == (item.record.key.task_version, item.record.key.task_hash)
     ]
     found = []
     for setting, group in _group(current, _setting).items():

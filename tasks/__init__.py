@@ -14,6 +14,10 @@ TASKS = {
 }
 """Every task by name, with its file in `tasks/data/`. A new task is one data file and one line here."""
 
+RANKED_TASKS = ("animal", "colour", "country")
+"""The tasks of arXiv 2405.12617: a model is ranked when it has all of them, and no random word is a member of one.
+Kept apart from `TASKS`, so that a new task changes no number of the others."""
+
 
 @cache
 def load_task(name: str) -> ListTask:

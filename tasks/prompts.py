@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import chain, permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -69,11 +69,6 @@ class ListPopulation:
     is_enumerated: bool
     n_survivors: int
     n_pool: int
-
-    @property
-    def n_positions(self) -> int:
-        """Tokens per sequence."""
-        return int(self.sequences.shape[1])
 
 
 def align(task: ListTask, encode: Encode) -> AlignedPool:
@@ -227,7 +222,8 @@ def _population(
     limit: int | None,
     n_pool: int,
 ) -> ListPopulation:
-    orders = np.array(list(permutations(range(len(names)), n_shots)), dtype=np.int64)  # (n_sequences, n_shots)
+    every = chain.from_iterable(permutations(range(len(names)), n_shots))
+    orders = np.fromiter(every, dtype=np.int64).reshape(-1, n_shots)  # (n_sequences, n_shots)
     is_enumerated = limit is None or limit >= len(orders)
     if not is_enumerated:
         orders = orders[np.sort(rng.choice(len(orders), size=limit, replace=False))]

@@ -13,6 +13,7 @@ from bench.cli import main
 from bench.escape import markdown_cell, printable
 from bench.intervals import with_interval
 from bench.store import Store
+from tasks import TASKS
 from tests.bench.tiny_models import save_list_model
 from tests.record_factory import make_record
 
@@ -116,7 +117,7 @@ def test_models_and_tasks_are_listed(bench: Callable[..., Answer], model: str) -
     assert status == 0 and "smollm2-135m-instruct" in out and "Apache-2.0" in out
     listed = json.loads(bench("models", "--json")[1])
     assert {"gpt2", "gemma-3-270m", "smollm2-135m-instruct"} <= {entry["name"] for entry in listed}
-    assert [task["name"] for task in json.loads(bench("tasks", "--json")[1])] == ["country", "animal", "colour"]
+    assert [task["name"] for task in json.loads(bench("tasks", "--json")[1])] == list(TASKS)
     assert "' red, blue, green,'" in bench("tasks")[1]
     shown = json.loads(bench("tasks", "show", "colour", "--model", model, "--json")[1])
     assert len(shown["survivors"]) == 30 and shown["survivors"] + shown["rejected"] == shown["names"]

@@ -21,7 +21,8 @@ import torch
 from bench.errors import UsageError
 from bench.estimators import ESTIMATORS
 from bench.records import EmergenceRecord
-from bench.run import RunRequest, aligned_pool, find_task, run
+from bench.request import RunRequest, find_task
+from bench.run import aligned_pool, run
 from bench.store import Store
 from bench.summary import ceiling_of, emergence_of, exact_of
 from tests.bench.tiny_models import save_list_model
@@ -312,6 +313,7 @@ def test_the_recorded_command_measures_the_same(record: EmergenceRecord) -> None
         ({"n_shots": 7}, "list of 7 different names cannot be drawn from 6"),
         ({"limit": 0}, "--limit must leave at least 2 lists, got 0"),
         ({"n_names": 31}, r"30 of its 116 names are a single token under this tokenizer, and 31 are needed"),
+        ({"bos": "always"}, "--bos must be tokenizer or none, got 'always'"),
         ({"seed": 2**64}, "--seed must be between 0"),
         ({"device": "warp"}, "device 'warp' cannot be used here"),
     ],

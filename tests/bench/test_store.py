@@ -91,6 +91,8 @@ def test_a_measured_condition_comes_back_by_its_key(tmp_path: Path) -> None:
         (lambda text: _edited(text, lambda record: record["provenance"].update(date="# today")), "provenance.date"),
         (lambda text: _edited(text, lambda record: record["model"].update(name="other")), "different models"),
         (lambda text: _edited(text, lambda record: record["model"].update(n_blocks=4)), "expected 4 blocks"),
+        (lambda text: _edited(text, lambda record: record["model"].update(n_parameters=10**400)), "n_parameters"),
+        (lambda text: _edited(text, lambda r: r["summary"][1]["peak"].update(error_bits=1e200)), "error_bits"),
         (lambda text: _edited(text, _above_its_ceiling), "an estimate is above its ceiling"),
         (
             lambda text: _edited(text, lambda record: record["measurements"]["trained"]["macro_ceiling_bits"].pop()),
@@ -113,6 +115,18 @@ def test_a_damaged_record_is_named_with_its_field_and_counts_as_not_there(
     stored, rejected = store.records()
     assert [item.path for item in stored] == [good.relative_to(tmp_path).as_posix()]
     assert [file.path for file in rejected] == [path.relative_to(tmp_path).as_posix()]
+
+
+def test_what_is_not_a_regular_file_is_named_and_left_out(tmp_path: Path) -> None:
+    folder = Store(tmp_path).write_record(make_record()).parent
+    os.mkfifo(folder / "fifo.json")
+    (folder / "nowhere.json").symlink_to(tmp_path / "missing")
+    (folder / "folder.json").mkdir()
+    stored, rejected = Store(tmp_path).records()
+    assert len(stored) == 1
+    assert [file.reason for file in rejected] == [
+        "fifo.json: not a regular file", "folder.json: not a regular file", "nowhere.json: no such file"
+    ]  # fmt: skip
 
 
 def _above_its_ceiling(record: Any) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bench.store import RejectedFile, StoredRecord
-from proxies.leaderboard import RANKED_TASKS, Entry, rankings, render, rows_as_data
+from proxies.leaderboard import Entry, rankings, render, rows_as_data
+from tasks import RANKED_TASKS
 from tests.record_factory import make_record
 
 ROOT = Path(__file__).parent.parent.parent
@@ -72,6 +73,11 @@ def test_a_run_counts_once_and_only_with_the_newest_version_of_its_task() -> Non
     entry = rank([*items, again, old])[0]
     assert len(entry.records) == 3 and entry.n_samples == 3 * 132
     assert "country: incomplete or superseded" in render([*items, old], []).split("## Not ranked")[1]
+
+
+def test_a_limited_record_of_a_newer_task_unranks_nobody() -> None:
+    stray = stored(model="other", task="country", task_version=2, task_hash="n" * 64, is_enumerated=False)
+    assert len(rank([*complete(), stray])) == 1
 
 
 def test_a_limit_keeps_a_record_from_the_ranking_even_if_it_limits_nothing() -> None:
