@@ -35,6 +35,8 @@ leaderboard: $(READY)
 # The committed records, from the weights. Resumable: what is on disk is not measured again.
 measure: $(READY)
 	$(BIN)/bench run smollm2-135m-instruct gemma-3-270m --out results
+	$(BIN)/bench run smollm2-135m-instruct --seed 1 --out results
+	$(BIN)/bench run smollm2-135m-instruct --seed 2 --out results
 	$(BIN)/bench leaderboard
 
 clean:

@@ -226,7 +226,7 @@ def _table(entries: Sequence[Entry], results: str) -> str:
     for place, entry in enumerate(entries, start=1):
         model = entry.model
         precision = model.precision if model.precision == model.dtype else f"{model.precision} in {model.dtype}"
-        links = " ".join(f"[{item.record.key.task}]({url_path(f'{results}/{item.path}')})" for item in entry.records)
+        links = " ".join(_link(item, results, with_seed=len(entry.seeds) > 1) for item in entry.records)
         rows.append(
             (
                 str(place),
@@ -312,6 +312,11 @@ def _why_not_ranked(record: EmergenceRecord) -> str:
     if record.key.task not in RANKED_TASKS:
         return "not one of the ranked tasks"
     return f"incomplete or superseded: a row needs the newest version of {', '.join(RANKED_TASKS)} at one seed"
+
+
+def _link(item: StoredRecord, results: str, *, with_seed: bool) -> str:
+    text = markdown_cell(item.record.key.task) + (f" {item.record.key.seed}" if with_seed else "")
+    return f"[{text}]({url_path(f'{results}/{item.path}')})"
 
 
 def _compared(difference: tuple[float, float], *, n_seeds: int) -> str:
