@@ -197,7 +197,7 @@ def tasks_show(
             "version": task.version,
             "hash": task.content_hash,
             "description": task.description,
-            "example": "".join(task.demonstration(item) for item in task.names[:3]),
+            "example": task.example,
             "names": list(task.names),
             "n_members": len(task.members),
             "sources": list(task.sources),

@@ -44,10 +44,12 @@ def emergence(macro: Estimates, micro: Estimates, micro_of_position: npt.NDArray
     Returns:
         Shape (n_blocks, n_positions).
     """
+    return macro - mean_micro(micro, micro_of_position)
+
+
+def mean_micro(micro: Estimates, micro_of_position: npt.NDArray[np.int64]) -> Estimates:
+    """Mean micro term over the positions so far, at every (block, position); arguments as for `emergence`."""
     n_positions = len(micro_of_position)
     counts = np.cumsum(np.eye(micro.values.shape[1])[micro_of_position], axis=0)  # (n_positions, n_micro)
     shares = counts / np.arange(1, n_positions + 1)[:, None]
-    return Estimates(
-        values=macro.values - micro.values @ shares.T,
-        errors=np.sqrt(np.square(macro.errors) + np.square(micro.errors) @ np.square(shares).T),
-    )
+    return Estimates(values=micro.values @ shares.T, errors=np.sqrt(np.square(micro.errors) @ np.square(shares).T))

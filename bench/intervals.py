@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bench.records import Bits
+
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal."""
 
@@ -36,6 +38,11 @@ def mean_over_seeds(values: Sequence[float], standard_errors: Sequence[float]) -
 def with_interval(value: float, standard_error: float, *, decimals: int = 2, signed: bool = False) -> str:
     """`value ± half-width of its 95 % interval`, from a standard error."""
     return with_half_width(value, half_width(standard_error), decimals=decimals, signed=signed)
+
+
+def shown(bits: Bits, *, signed: bool = False) -> str:
+    """A number of a record with its interval."""
+    return with_interval(bits.value_bits, bits.error_bits, signed=signed)
 
 
 def with_half_width(value: float, width: float, *, decimals: int = 2, signed: bool = False) -> str:

@@ -15,16 +15,13 @@ from bench.controls import break_pairs
 from bench.errors import UsageError
 from bench.estimators import Estimator, MutualInformation, Pairs, pair_up
 from bench.estimators.protocol import Direction
-from bench.records import Grid, Measurement, UnitKey
+from bench.records import Grid, Measurement, UnitKey, rounded
 from tasks.seeds import generator
 
 NATS_PER_BIT = math.log(2)
 
 COPIES_OF_ROWS = 3
 """Copies of the rows of one position that an estimate holds: inputs, outputs, normalised outputs."""
-
-DECIMALS = 6
-"""Digits kept in records: far below every standard error, and few enough that rounding noise does not show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,4 +164,4 @@ class _Table:
 
 
 def _bits(nats: float) -> float:
-    return round(nats / NATS_PER_BIT, DECIMALS) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return rounded(nats / NATS_PER_BIT)

@@ -275,6 +275,11 @@ class EmergenceRecord(Row):
         return self
 
 
+def rounded(bits: float) -> float:
+    """A number as records keep it: 6 decimals, far below every standard error, so that rounding noise does not show."""
+    return round(float(bits), 6) + 0.0  # + 0.0 turns -0.0 into 0.0
+
+
 def is_saturated(value_bits: npt.ArrayLike, ceiling_bits: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Whether estimates are within half a bit of their ceilings; never if the ceiling itself is that close to 0."""
     ceiling = np.asarray(ceiling_bits)

@@ -25,6 +25,7 @@ MAX_RECORD_BYTES = 64 << 20
 """No record comes near it; a larger file is not one of ours."""
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+Keyed = TypeVar("Keyed", EmergenceRecord, Measurement)
 
 TEMPORARY_PREFIX = ".writing-"
 STALE_AFTER_SECONDS = 24 * 3600.0
@@ -75,11 +76,7 @@ class Store:
 
     def record(self, key: RecordKey) -> EmergenceRecord | None:
         """The finished record of `key`, or None. A damaged file counts as not there and will be measured again."""
-        with contextlib.suppress(FileNotFoundError, RecordError):
-            record = read_row(self.record_path(key), EmergenceRecord)
-            if record.key == key:
-                return record
-        return None
+        return _answer(self.record_path(key), EmergenceRecord, key)
 
     def write_record(self, record: EmergenceRecord) -> Path:
         """Write a finished record, whole or not at all."""
@@ -89,11 +86,7 @@ class Store:
 
     def unit(self, key: UnitKey) -> Measurement | None:
         """A condition measured before, or None."""
-        with contextlib.suppress(FileNotFoundError, RecordError):
-            unit = read_row(self._unit_path(key), Measurement)
-            if unit.key == key:
-                return unit
-        return None
+        return _answer(self._unit_path(key), Measurement, key)
 
     def write_unit(self, measurement: Measurement) -> None:
         """Keep a measured condition, so that it is not measured again."""
@@ -115,6 +108,15 @@ class Store:
 
     def _unit_path(self, key: UnitKey) -> Path:
         return self.root / ".units" / f"{key.digest()[:32]}.json"
+
+
+def _answer(path: Path, kind: type[Keyed], key: RecordKey | UnitKey) -> Keyed | None:
+    """What lies at `path`, if it is whole and answers for `key`."""
+    with contextlib.suppress(FileNotFoundError, RecordError):
+        row = read_row(path, kind)
+        if row.key == key:
+            return row
+    return None
 
 
 def read_row(path: Path, kind: type[AnyRow]) -> AnyRow:

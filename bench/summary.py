@@ -6,10 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.emergence import Estimates, emergence
-from bench.records import Bits, Condition, Grid, Matrix, Measurement, ShotSummary, is_saturated
-
-DECIMALS = 6
+from bench.emergence import Estimates, emergence, mean_micro
+from bench.records import Bits, Condition, Grid, Matrix, Measurement, ShotSummary, is_saturated, rounded
 
 
 def emergence_of(measurement: Measurement, label: str | None = None) -> Estimates:
@@ -42,23 +40,24 @@ def summarise(
 ) -> tuple[ShotSummary, ...]:
     """One summary for each number of shots, at the position that closes the last demonstration."""
     trained = measurements["trained"]
-    fields = {name: emergence_of(measurement) for name, measurement in measurements.items()}
-    means = {name: field.mean_over_blocks() for name, field in fields.items()}
-    ceilings, exact = (field.values.mean(axis=0) for field in (ceiling_of(trained), exact_of(trained)))
-    macro_ceilings = np.array(trained.macro_ceiling_bits)
-    saturated = is_saturated(trained.macro[trained.headline].values_bits, macro_ceilings).sum(axis=0)
-    macro = _estimates(trained.macro[trained.headline]).mean_over_blocks()
-    micro = _mean_micro(trained).mean_over_blocks()
-    assert trained.shuffled is not None, "the trained condition is always measured with its pairs broken too"
-    shuffled = _estimates(trained.shuffled).mean_over_blocks()
     curves = {
         label: {name: emergence_of(measurement, label).mean_over_blocks() for name, measurement in measurements.items()}
         for label in trained.macro
     }
+    means, field = curves[trained.headline], emergence_of(trained)
+    ceilings, exact = (bound.values.mean(axis=0) for bound in (ceiling_of(trained), exact_of(trained)))
+    macro_ceilings = np.array(trained.macro_ceiling_bits)
+    saturated = is_saturated(trained.macro[trained.headline].values_bits, macro_ceilings).sum(axis=0)
+    macro = _estimates(trained.macro[trained.headline]).mean_over_blocks()
+    micro = mean_micro(
+        _estimates(trained.micro[trained.headline]), np.array(trained.micro_of_position)
+    ).mean_over_blocks()
+    assert trained.shuffled is not None, "the trained condition is always measured with its pairs broken too"
+    shuffled = _estimates(trained.shuffled).mean_over_blocks()
     rows = []
     for shots in range(1, n_shots + 1):
         at = shots * demonstration_length - 1
-        peak = int(fields["trained"].values[:, at].argmax())
+        peak = int(field.values[:, at].argmax())
         rows.append(
             ShotSummary(
                 n_shots=shots,
@@ -66,11 +65,11 @@ def summarise(
                 emergence=_bits(means["trained"], at),
                 macro=_bits(macro, at),
                 micro=_bits(micro, at),
-                ceiling_bits=round(float(ceilings[at]), DECIMALS),
-                exact_bits=round(float(exact[at]), DECIMALS),
-                macro_ceiling_bits=round(float(macro_ceilings[:, at].max()), DECIMALS),
+                ceiling_bits=rounded(ceilings[at]),
+                exact_bits=rounded(exact[at]),
+                macro_ceiling_bits=rounded(macro_ceilings[:, at].max()),
                 peak_block=peak,
-                peak=_bits(fields["trained"], (peak, at)),
+                peak=_bits(field, (peak, at)),
                 excess_over_twin=_bits(means["trained"] - means["untrained_twin"], at),
                 excess_over_random_words=_bits(means["trained"] - means["random_words"], at),
                 shuffled=_bits(shuffled, at),
@@ -84,15 +83,6 @@ def summarise(
     return tuple(rows)
 
 
-def _mean_micro(measurement: Measurement) -> Estimates:
-    """Mean over positions so far of the micro term, at every (block, position): emergence of nothing, turned around."""
-    micro = _estimates(measurement.micro[measurement.headline])
-    n_positions = len(measurement.micro_of_position)
-    nothing = np.zeros((len(micro.values), n_positions))
-    turned = emergence(Estimates(values=nothing, errors=nothing), micro, np.array(measurement.micro_of_position))
-    return Estimates(values=-turned.values, errors=turned.errors)
-
-
 def _estimates(grid: Grid) -> Estimates:
     return Estimates(values=np.array(grid.values_bits), errors=np.array(grid.errors_bits))
 
@@ -103,7 +93,4 @@ def _exact(matrix: Matrix) -> Estimates:
 
 
 def _bits(field: Estimates, at: int | tuple[int, int]) -> Bits:
-    return Bits(
-        value_bits=round(float(field.values[at]), DECIMALS) + 0.0,  # + 0.0 turns -0.0 into 0.0
-        error_bits=round(float(field.errors[at]), DECIMALS),
-    )
+    return Bits(value_bits=rounded(field.values[at]), error_bits=rounded(field.errors[at]))

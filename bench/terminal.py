@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.escape import printable
-from bench.intervals import with_interval
-from bench.records import Bits, EmergenceRecord
+from bench.intervals import shown, with_interval
+from bench.records import EmergenceRecord
 from bench.sources import ModelEntry
 from bench.summary import ceiling_of, emergence_of
 from tasks.prompts import AlignedPool
@@ -135,9 +135,7 @@ def _summary_table(records: Sequence[EmergenceRecord]) -> Table:
         table.add_column(column, overflow="fold")
     for column in (
         "shots", "emergence", "ceiling", "exact", "macro", "micro", "macro ceiling", "peak block",
-        "over twin", "over random words",
-        "shuffled",
-        "saturated",
+        "over twin", "over random words", "shuffled", "saturated",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for record in records:
@@ -146,16 +144,16 @@ def _summary_table(records: Sequence[EmergenceRecord]) -> Table:
                 printable(record.model.name),
                 record.key.task + ("" if record.is_enumerated else " (limited)"),
                 str(row.n_shots),
-                _shown(row.emergence),
+                shown(row.emergence),
                 f"{row.ceiling_bits:.2f}",
                 f"{row.exact_bits:.2f}",
                 f"{row.macro.value_bits:.2f}",
                 f"{row.micro.value_bits:.2f}",
                 f"{row.macro_ceiling_bits:.3f}",
                 f"{row.peak_block} ({row.peak.value_bits:.2f})",
-                _shown(row.excess_over_twin, signed=True),
-                _shown(row.excess_over_random_words, signed=True),
-                _shown(row.shuffled),
+                shown(row.excess_over_twin, signed=True),
+                shown(row.excess_over_random_words, signed=True),
+                shown(row.shuffled),
                 f"{row.saturated_blocks}/{record.model.n_blocks}",
             )
     return table
@@ -184,10 +182,8 @@ def tasks_table(tasks: Iterable[ListTask]) -> Table:
     for column in ("name", "version", "names", "members", "example", "description"):
         table.add_column(column)
     for task in tasks:
-        example = "".join(task.demonstration(name) for name in task.names[:3])
-        table.add_row(
-            task.name, str(task.version), str(len(task.names)), str(len(task.members)), repr(example), task.description
-        )
+        counts = str(len(task.names)), str(len(task.members))
+        table.add_row(task.name, str(task.version), *counts, repr(task.example), task.description)
     return table
 
 
@@ -196,12 +192,11 @@ def task_tables(task: ListTask, model: str | None, pool: AlignedPool | None) -> 
     table = _table(f"Task {task.name}", show_header=False)
     table.add_column("field", no_wrap=True)
     table.add_column("value")
-    example = "".join(task.demonstration(name) for name in task.names[:3])
     rows = [
         ("version", str(task.version)),
         ("hash", task.content_hash),
         ("description", task.description),
-        ("example", repr(example)),
+        ("example", repr(task.example)),
         ("names", f"{len(task.names)}: {', '.join(task.names)}"),
         ("members", f"{len(task.members)} with {len(task.surface_forms)} ways to write them"),
         ("sources", "; ".join(task.sources)),
@@ -218,10 +213,6 @@ def task_tables(task: ListTask, model: str | None, pool: AlignedPool | None) -> 
     for name, value in rows:
         table.add_row(name, value)
     return [table]
-
-
-def _shown(bits: Bits, *, signed: bool = False) -> str:
-    return with_interval(bits.value_bits, bits.error_bits, signed=signed)
 
 
 def _table(title: str, *, caption: str | None = None, show_header: bool = True) -> Table:

@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 
 from bench.escape import markdown_cell, url_path
-from bench.intervals import half_width, mean_over_seeds, with_half_width, with_interval
-from bench.records import Condition, EmergenceRecord, ModelInfo
+from bench.intervals import half_width, mean_over_seeds, shown, with_half_width
+from bench.records import Condition, EmergenceRecord, ModelInfo, ShotSummary
 from bench.store import RejectedFile, StoredRecord
 from tasks import RANKED_TASKS
 
@@ -266,28 +266,25 @@ def _tasks_table(entries: Sequence[Entry]) -> str:
                         markdown_cell(item.record.key.task),
                         str(item.record.key.seed),
                         str(row.n_shots),
-                        with_interval(row.emergence.value_bits, row.emergence.error_bits)
-                        + (
-                            " *"
-                            if row.emergence.value_bits > row.exact_bits + half_width(row.emergence.error_bits)
-                            else ""
-                        ),
+                        _emergence_shown(row),
                         f"{row.ceiling_bits:.2f}",
                         f"{row.exact_bits:.2f}",
                         f"{row.macro.value_bits:.2f}",
                         f"{row.micro.value_bits:.2f}",
                         f"{row.peak_block} ({row.peak.value_bits:.2f})",
-                        with_interval(row.excess_over_twin.value_bits, row.excess_over_twin.error_bits, signed=True),
-                        with_interval(
-                            row.excess_over_random_words.value_bits,
-                            row.excess_over_random_words.error_bits,
-                            signed=True,
-                        ),
-                        with_interval(row.shuffled.value_bits, row.shuffled.error_bits),
+                        shown(row.excess_over_twin, signed=True),
+                        shown(row.excess_over_random_words, signed=True),
+                        shown(row.shuffled),
                         f"{row.saturated_blocks} of {item.record.model.n_blocks}",
                     )
                 )
     return "### By task and shots\n\n" + _markdown_table(header, rows)
+
+
+def _emergence_shown(row: ShotSummary) -> str:
+    """With its interval, and a star where it is above the exact emergence."""
+    is_above = row.emergence.value_bits > row.exact_bits + half_width(row.emergence.error_bits)
+    return shown(row.emergence) + (" *" if is_above else "")
 
 
 def _apart(
@@ -322,10 +319,10 @@ def _link(item: StoredRecord, results: str, *, with_seed: bool) -> str:
 def _compared(difference: tuple[float, float], *, n_seeds: int) -> str:
     """The difference with its interval and, where several seeds tell, whether it is one."""
     value, width = difference
-    shown = with_half_width(value, width, signed=True)
+    text = with_half_width(value, width, signed=True)
     if n_seeds == 1:
-        return shown
-    return f"{shown} ({'above' if value > width else 'below' if value < -width else 'no difference'})"
+        return text
+    return f"{text} ({'above' if value > width else 'below' if value < -width else 'no difference'})"
 
 
 def _setting(item: StoredRecord) -> Setting:

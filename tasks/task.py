@@ -42,6 +42,11 @@ class ListTask:
         """The text of one demonstration."""
         return f"{self.item_prefix}{name}{self.separator}"
 
+    @property
+    def example(self) -> str:
+        """A prompt of three demonstrations."""
+        return "".join(map(self.demonstration, self.names[:3]))
+
     @cached_property
     def surface_forms(self) -> frozenset[str]:
         """Every name and alias of every member, case-folded."""
