@@ -5,6 +5,7 @@
     │   ├── ModelError         a named model cannot be found, fetched, read or used
     │   └── StorageError       a folder or file cannot be written
     ├── EstimationError        an estimator was given data it cannot answer for
+    │   └── Refusal            sound data that this estimator has no answer for; another may
     └── RecordError            a file in `results/` is not a valid record
 
 A message names what was expected, the value that came, and what to do about it.
@@ -30,7 +31,11 @@ class ModelError(UsageError):
 
 
 class EstimationError(BenchError):
-    """An estimator refuses the data it was given."""
+    """An estimator was given data it cannot answer for: NaN, mismatched shapes, impossible settings."""
+
+
+class Refusal(EstimationError):
+    """The data is sound, but not such that this estimator has an answer: too few samples, a deterministic block."""
 
 
 class RecordError(BenchError):

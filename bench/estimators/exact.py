@@ -21,6 +21,7 @@ class Exact:
     """
 
     name = "exact"
+    is_sample_based = False
     headline = "exact"
     labels = ("exact",)
 
@@ -38,6 +39,7 @@ class Exact:
             headline=self.headline,
             direction="exact",
             ceiling_nats=value,
+            cap_nats=value,
             n_samples=pairs.n_samples,
             d_model=pairs.outputs.shape[1],
             seconds=time.perf_counter() - started,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,10 @@ class Pairs:
         """Pairs in the population."""
         return len(self.weights)
 
+    def on(self, device: str) -> Self:
+        """The same pairs with their rows on another device; weights and labels stay where they are."""
+        return replace(self, inputs=self.inputs.to(device), outputs=self.outputs.to(device))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -59,14 +63,19 @@ class MutualInformation:
     Attributes:
         readings: every number the estimator gives, by label (the noise scales of `noisy_channel`, say).
         headline: the label of the reading that stands for the estimate.
-        direction: which side of I(X; Y) the estimate is on, apart from its standard error.
-        ceiling_nats: what no estimate from this population may exceed: its exact mutual information.
+        direction: which side of I(X; Y) the estimate is on, apart from its standard error. A "lower bound" never
+            passes its ceiling; "none" may, and then it says so itself.
+        ceiling_nats: the exact mutual information of the rows taken as the whole population. Of an enumerated
+            population it is the truth; of samples that are all different it is log(n_samples), what no estimate from
+            samples can vouch for (McAllester & Stratos 2020).
+        cap_nats: the most that this estimator can say from these rows, at most the ceiling.
     """
 
     readings: Mapping[str, Reading]
     headline: str
     direction: Direction
     ceiling_nats: float
+    cap_nats: float
     n_samples: int
     d_model: int
     seconds: float
@@ -83,8 +92,8 @@ class MutualInformation:
 
     @property
     def is_saturated(self) -> bool:
-        """Whether the headline number is within half a bit of the ceiling: "at least this much"."""
-        return bool(is_saturated(self.value_nats / math.log(2), self.ceiling_nats / math.log(2)))
+        """Whether the headline number is within half a bit of the cap: "at least this much"."""
+        return bool(is_saturated(self.value_nats / math.log(2), self.cap_nats / math.log(2)))
 
 
 class Estimator(Protocol):
@@ -110,11 +119,16 @@ class Estimator(Protocol):
         """The label of the reading that stands for the estimate."""
         ...
 
+    @property
+    def is_sample_based(self) -> bool:
+        """Whether the rows are a sample to generalise from (True) or the whole population (False)."""
+        ...
+
     def estimate(self, pairs: Pairs, rng: np.random.Generator) -> MutualInformation:
         """Estimate I(X; Y).
 
         Raises:
-            EstimationError: the data is not what the estimator can answer for.
+            Refusal: the estimator has no answer for rows like these; the message says why and what to do.
         """
         ...
 
