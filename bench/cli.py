@@ -63,6 +63,12 @@ def run(
     ] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
     estimator: Annotated[str, typer.Option(help="Estimator of mutual information.")] = "noisy_channel",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="A setting of the estimator; may be repeated. Tuples: numbers with commas."
+        ),
+    ] = None,
     n_names: Annotated[int | None, typer.Option(help="Names per list task, instead of the preset's.")] = None,
     n_shots: Annotated[int | None, typer.Option(help="Demonstrations, instead of the preset's.")] = None,
     limit: Annotated[
@@ -84,9 +90,9 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Measure the emergence of models on tasks, with all controls, and write one record each."""
-    from bench.request import RunRequest
+    from bench.request import RunRequest, split_setting
     from bench.run import run as run_all
-    from bench.terminal import Bars, emergence_tables, remark
+    from bench.terminal import Bars, emergence_tables, remark, without_emergence
 
     request = RunRequest(
         models=tuple(models),
@@ -97,6 +103,7 @@ def run(
         n_shots=n_shots,
         limit=limit,
         estimator=estimator,
+        settings=tuple(map(split_setting, setting or ())),
         seed=seed,
         revision=revision,
         dtype=dtype,
@@ -121,6 +128,8 @@ def run(
         _print_tables(emergence_tables([outcome.record for outcome in outcomes]))
     for outcome in outcomes:
         remark(f"{outcome.path}: {'already measured, nothing done' if outcome.was_there else 'written'}")
+    for text in without_emergence([outcome.record for outcome in outcomes]):
+        remark(text)
 
 
 @models_app.callback()

@@ -14,9 +14,7 @@ N_SHUFFLED = 32
 """Rows of each side in the shuffled control: 1,024 pairs, as many as the draws of the noisy channel."""
 
 
-def break_pairs(
-    pairs: Pairs, rng: np.random.Generator, *, is_sample: bool = False, n_rows: int = N_SHUFFLED
-) -> Pairs:
+def break_pairs(pairs: Pairs, rng: np.random.Generator, *, is_sample: bool = False, n_rows: int = N_SHUFFLED) -> Pairs:
     """The same kind of rows without dependence, for an estimator that takes them for a sample or for the population.
 
     Of a sample: outputs drawn by their weights, independently of the inputs. What generalises finds nothing in them.

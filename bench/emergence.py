@@ -4,6 +4,8 @@
 
 Source: arXiv 2405.12617, eq. 4 to 6. Errors: positions that share one micro population (every name position of a list
 has the same names) share its estimate too, so their errors add up linearly, not in quadrature.
+
+A number that does not exist, because its estimator refused to give it, is NaN, and so is everything that needs it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimates:
-    """Numbers and their standard errors, two arrays of one shape."""
+    """Numbers and their standard errors, two arrays of one shape; NaN in both where there is no number."""
 
     values: Floats
     errors: Floats
@@ -52,4 +54,8 @@ def mean_micro(micro: Estimates, micro_of_position: npt.NDArray[np.int64]) -> Es
     n_positions = len(micro_of_position)
     counts = np.cumsum(np.eye(micro.values.shape[1])[micro_of_position], axis=0)  # (n_positions, n_micro)
     shares = counts / np.arange(1, n_positions + 1)[:, None]
-    return Estimates(values=micro.values @ shares.T, errors=np.sqrt(np.square(micro.errors) @ np.square(shares).T))
+    is_missing = np.isnan(micro.values)
+    values = np.where(is_missing, 0.0, micro.values) @ shares.T  # NaN times a share of 0 would be NaN too
+    errors = np.sqrt(np.square(np.where(is_missing, 0.0, micro.errors)) @ np.square(shares).T)
+    is_undefined = is_missing @ (shares.T > 0)  # (n_blocks, n_positions), bool
+    return Estimates(values=np.where(is_undefined, np.nan, values), errors=np.where(is_undefined, np.nan, errors))

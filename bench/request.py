@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
-from bench.errors import UsageError
+from pydantic import Field, TypeAdapter, ValidationError
+
+from bench.errors import EstimationError, UsageError
 from bench.estimators import ESTIMATORS, Estimator
+from bench.records import Finite
 from tasks import TASKS, load_task
 from tasks.prompts import PromptError, check_sizes
 from tasks.task import PRESETS, ListTask, Preset, preset_of
+
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+_ACCEPTED: dict[Any, Any] = {int: Whole, float: Finite, tuple[float, ...]: tuple[Finite, ...]}
+"""What a setting of a type may be: a number that a record can hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +32,7 @@ class RunRequest:
         limit: measure only this many lists, drawn at random. For trying things out: never ranked.
         bos: "tokenizer" puts a begin-of-sequence token before macro and micro inputs where the tokenizer does so
             by itself; "none" never does.
+        settings: (name, value) of each setting of the estimator that is not to have its default.
         memory_bytes: for the states of the population, the weights come on top. What does not fit is kept in a
             temporary file; the rows of one position have to fit.
     """
@@ -36,6 +45,7 @@ class RunRequest:
     n_shots: int | None = None
     limit: int | None = None
     estimator: str = "noisy_channel"
+    settings: tuple[tuple[str, str], ...] = ()
     seed: int = 0
     revision: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -44,15 +54,75 @@ class RunRequest:
     memory_bytes: int = 4 << 30
 
 
-def make_estimator(name: str) -> Estimator:
-    """The estimator of that name with its default settings.
+def make_estimator(name: str, settings: tuple[tuple[str, str], ...] = ()) -> Estimator:
+    """The estimator of that name.
+
+    Args:
+        settings: (name, value) of each setting that is not to have its default, as they are typed on a command line;
+            the numbers of a tuple are separated by commas.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such estimator or setting, or a value is not one that it takes.
     """
     if name not in ESTIMATORS:
         raise UsageError(f"unknown estimator {name!r}; expected one of {', '.join(ESTIMATORS)}")
-    return ESTIMATORS[name]()
+    kind = ESTIMATORS[name]
+    hints = {setting: get_type_hints(kind)[setting] for setting in _setting_names(kind)}
+    values: dict[str, object] = {}
+    for setting, text in settings:
+        if setting not in hints:
+            expected = f"expected one of {', '.join(hints)}" if hints else "it has none"
+            raise UsageError(f"unknown setting {setting[:80]!r} of the estimator {name}; {expected}")
+        if setting in values:
+            raise UsageError(f"the setting {setting} of the estimator {name} is given twice; give it once")
+        values[setting] = _parsed(name, setting, text, hints[setting])
+    try:
+        return kind(**values)
+    except EstimationError as error:
+        raise UsageError(str(error)) from error
+
+
+def split_setting(text: str) -> tuple[str, str]:
+    """(name, value) of "NAME=VALUE".
+
+    Raises:
+        UsageError: it has no "=".
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--setting expects NAME=VALUE, got {text[:80]!r}")
+    return name.strip(), value.strip()
+
+
+def changed_settings(estimator: Estimator) -> tuple[tuple[str, str], ...]:
+    """The settings of an estimator that are not the defaults, as `make_estimator` takes them."""
+    usual = type(estimator)()
+    return tuple(
+        (name, _as_text(getattr(estimator, name)))
+        for name in _setting_names(type(estimator))
+        if getattr(estimator, name) != getattr(usual, name)
+    )
+
+
+def _setting_names(kind: type[Estimator]) -> tuple[str, ...]:
+    assert is_dataclass(kind), f"{kind.__name__} must be a dataclass, its fields are its settings"
+    return tuple(field.name for field in fields(kind))
+
+
+def _parsed(estimator: str, setting: str, text: str, hint: Any) -> object:
+    """A setting from the command line as the type of its field."""
+    parts = [part.strip() for part in text.split(",")] if get_origin(hint) is tuple else text
+    try:
+        return TypeAdapter(_ACCEPTED.get(hint, hint)).validate_python(parts)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise UsageError(
+            f"the setting {setting} of the estimator {estimator} got {text[:80]!r}: {first[:1].lower()}{first[1:]}"
+        ) from error
+
+
+def _as_text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def find_task(name: str) -> ListTask:

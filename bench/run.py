@@ -38,7 +38,7 @@ from bench.records import (
     RecordKey,
     UnitKey,
 )
-from bench.request import RunRequest, find_task, make_estimator, preset_for
+from bench.request import RunRequest, changed_settings, find_task, make_estimator, preset_for
 from bench.sources import HubSource, ModelEntry
 from bench.store import Store
 from bench.summary import summarise
@@ -96,7 +96,7 @@ def run(request: RunRequest, progress: Progress) -> tuple[RunOutcome, ...]:
     job = _Run(
         request=request,
         progress=progress,
-        estimator=make_estimator(request.estimator),
+        estimator=make_estimator(request.estimator, request.settings),
         store=Store(request.out),
         start=Start.now(),
     )
@@ -288,6 +288,7 @@ class _Run:
                 loaded.model, find_blocks(loaded.model), bos=bos, sample=population.sequences[:N_CHECKED]
             ),
             estimator=self.estimator,
+            device=self.request.device,
             memory_bytes=self.request.memory_bytes,
             on_block=lambda: self.progress.block(text),
         )
@@ -311,7 +312,7 @@ class _Run:
             ),
             provenance=provenance(
                 self.start,
-                command=_equivalent_command(record.key),
+                command=_equivalent_command(record.key, changed_settings(self.estimator)),
                 device=self.request.device,
                 seconds=sum(measurement.seconds for measurement in record.done.values()),
             ),
@@ -345,14 +346,16 @@ def _model_info(loaded: LoadedModel) -> ModelInfo:
     )
 
 
-def _equivalent_command(key: RecordKey) -> str:
+def _equivalent_command(key: RecordKey, settings: tuple[tuple[str, str], ...]) -> str:
     """The command that measures the same, on a machine where the model goes by the same name."""
     command = ["bench", "run", key.model, "--tasks", key.task]
     if key.preset == "custom":
         command += ["--n-names", str(key.n_names), "--n-shots", str(key.n_shots)]
     else:
         command += ["--preset", key.preset]
-    command += ["--estimator", key.estimator, "--seed", str(key.seed)]
+    command += ["--estimator", key.estimator]
+    command += [part for name, value in settings for part in ("--setting", f"{name}={value}")]
+    command += ["--seed", str(key.seed)]
     command += [] if key.revision.startswith("sha256:") else ["--revision", key.revision]
     command += [] if key.limit is None else ["--limit", str(key.limit)]
     command += [] if key.dtype == "float32" else ["--dtype", key.dtype]

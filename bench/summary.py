@@ -1,4 +1,7 @@
-"""What a record says in a few lines: emergence by shots, averaged over blocks, beside its ceiling and its controls."""
+"""What a record says in a few lines: emergence by shots, averaged over blocks, beside its ceiling and its controls.
+
+Inside, a refused cell and everything that needs it is NaN; in a `ShotSummary` it is None.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bench.emergence import Estimates, emergence, mean_micro
-from bench.records import Bits, Condition, Grid, Matrix, Measurement, ShotSummary, is_saturated, rounded
+from bench.records import Bits, Condition, Grid, Matrix, Measurement, ShotSummary, as_array, is_saturated, rounded
 
 
 def emergence_of(measurement: Measurement, label: str | None = None) -> Estimates:
@@ -46,30 +49,30 @@ def summarise(
     }
     means, field = curves[trained.headline], emergence_of(trained)
     ceilings, exact = (bound.values.mean(axis=0) for bound in (ceiling_of(trained), exact_of(trained)))
-    macro_ceilings = np.array(trained.macro_ceiling_bits)
-    saturated = is_saturated(trained.macro[trained.headline].values_bits, macro_ceilings).sum(axis=0)
-    macro = _estimates(trained.macro[trained.headline]).mean_over_blocks()
-    micro = mean_micro(
-        _estimates(trained.micro[trained.headline]), np.array(trained.micro_of_position)
-    ).mean_over_blocks()
+    macro_ceilings = as_array(trained.macro_ceiling_bits)
+    macro, micro = _estimates(trained.macro[trained.headline]), _estimates(trained.micro[trained.headline])
+    saturated = is_saturated(macro.values, as_array(trained.macro_cap_bits)).sum(axis=0)
+    micro_term = mean_micro(micro, np.array(trained.micro_of_position)).mean_over_blocks()
+    macro_term = macro.mean_over_blocks()
     assert trained.shuffled is not None, "the trained condition is always measured with its pairs broken too"
     shuffled = _estimates(trained.shuffled).mean_over_blocks()
     rows = []
     for shots in range(1, n_shots + 1):
         at = shots * demonstration_length - 1
-        peak = int(field.values[:, at].argmax())
+        peak = None if np.isnan(field.values[:, at]).any() else int(field.values[:, at].argmax())
         rows.append(
             ShotSummary(
                 n_shots=shots,
                 position=at,
+                refused_cells=trained.n_refused(at),
                 emergence=_bits(means["trained"], at),
-                macro=_bits(macro, at),
-                micro=_bits(micro, at),
-                ceiling_bits=rounded(ceilings[at]),
+                macro=_bits(macro_term, at),
+                micro=_bits(micro_term, at),
+                ceiling_bits=None if np.isnan(ceilings[at]) else rounded(ceilings[at]),
                 exact_bits=rounded(exact[at]),
                 macro_ceiling_bits=rounded(macro_ceilings[:, at].max()),
                 peak_block=peak,
-                peak=_bits(field, (peak, at)),
+                peak=None if peak is None else _bits(field, (peak, at)),
                 excess_over_twin=_bits(means["trained"] - means["untrained_twin"], at),
                 excess_over_random_words=_bits(means["trained"] - means["random_words"], at),
                 shuffled=_bits(shuffled, at),
@@ -84,13 +87,15 @@ def summarise(
 
 
 def _estimates(grid: Grid) -> Estimates:
-    return Estimates(values=np.array(grid.values_bits), errors=np.array(grid.errors_bits))
+    return Estimates(values=as_array(grid.values_bits), errors=as_array(grid.errors_bits))
 
 
 def _exact(matrix: Matrix) -> Estimates:
-    values = np.array(matrix)
+    values = as_array(matrix)
     return Estimates(values=values, errors=np.zeros_like(values))
 
 
-def _bits(field: Estimates, at: int | tuple[int, int]) -> Bits:
+def _bits(field: Estimates, at: int | tuple[int, int]) -> Bits | None:
+    if np.isnan(field.values[at]):
+        return None
     return Bits(value_bits=rounded(field.values[at]), error_bits=rounded(field.errors[at]))

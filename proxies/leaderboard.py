@@ -13,7 +13,17 @@ import numpy as np
 
 from bench.escape import markdown_cell, url_path
 from bench.intervals import half_width, mean_over_seeds, shown, with_half_width
-from bench.records import Condition, EmergenceRecord, ModelInfo, ShotSummary
+from bench.records import (
+    ROUNDING_BITS,
+    Bits,
+    Condition,
+    EmergenceRecord,
+    ModelInfo,
+    RecordKey,
+    Refused,
+    ShotSummary,
+    Term,
+)
 from bench.store import RejectedFile, StoredRecord
 from tasks import RANKED_TASKS
 
@@ -45,9 +55,20 @@ NOTES = """\
   emergence, above its exact value at times (marked *).
 - **shuffled**: the macro term with the pairs broken, 0 up to rounding if joint and marginal densities agree.
 - **measured**: computed from the model's own activations.
-- **saturated**: blocks whose macro term is within half a bit of its ceiling, where it means "at least this much".
+- **saturated**: blocks whose macro term is within half a bit of the most that its estimator can say there (the ceiling,
+  for one that takes the lists for the whole population), where it means "at least this much".
 - **precision**: of the stored weights, and of the arithmetic where it differs.
 - **BOS**: whether a begin-of-sequence token stands before macro and micro inputs alike.
+"""
+
+REFUSED = "refused"
+
+REFUSED_NOTE = """\
+- **refused**: the estimator had no answer for a cell that the number needs; its record says why.
+"""
+
+ABOVE_NOTE = """\
+- **!**: a value above its ceiling, which the information itself cannot be: the estimator of that table bounds nothing.
 """
 
 
@@ -65,7 +86,7 @@ class Setting:
 class Entry:
     """One ranked row: a model under one setting, over the ranked tasks and all its seeds.
 
-    Numbers in bits; pairs are a value and half its 95 % interval.
+    Numbers in bits; pairs are a value and half its 95 % interval, None where a control was refused.
     """
 
     model: ModelInfo
@@ -73,8 +94,8 @@ class Entry:
     seeds: tuple[int, ...]
     emergence: tuple[float, float]
     ceiling: float
-    over_twin: tuple[float, float]
-    over_random_words: tuple[float, float]
+    over_twin: tuple[float, float] | None
+    over_random_words: tuple[float, float] | None
     n_samples: int
     date: str
     records: tuple[StoredRecord, ...]
@@ -88,14 +109,23 @@ def render(stored: Sequence[StoredRecord], rejected: Sequence[RejectedFile], *, 
     """
     parts = [INTRODUCTION.format(results=results)]
     ranked: set[str] = set()
+    records: list[EmergenceRecord] = []
     for setting, entries in rankings(stored):
+        records += [item.record for entry in entries for item in entry.records]
         ranked |= {item.path for entry in entries for item in entry.records}
         parts += [_heading(setting, entries), _table(entries, results), _tasks_table(entries)]
     if not ranked:
         parts.append("No model is ranked yet: run `bench run MODEL`.\n")
     else:
-        parts.append("## How to read it\n\n" + NOTES.format(tasks=", ".join(RANKED_TASKS)))
+        parts.append("## How to read it\n\n" + _notes(records))
     return "\n".join(parts + _apart(stored, rejected, ranked, results))
+
+
+def _notes(ranked: Sequence[EmergenceRecord]) -> str:
+    has_refusals = any(measurement.refusals for record in ranked for measurement in record.measurements.values())
+    has_above = any(record.above_ceiling(row) for record in ranked for row in record.summary)
+    usual = NOTES.format(tasks=", ".join(RANKED_TASKS))
+    return usual + (REFUSED_NOTE if has_refusals else "") + (ABOVE_NOTE if has_above else "")
 
 
 def rows_as_data(stored: Sequence[StoredRecord]) -> list[dict[str, object]]:
@@ -112,10 +142,10 @@ def rows_as_data(stored: Sequence[StoredRecord]) -> list[dict[str, object]]:
             "emergence_bits": entry.emergence[0],
             "emergence_half_width_bits": entry.emergence[1],
             "ceiling_bits": entry.ceiling,
-            "over_twin_bits": entry.over_twin[0],
-            "over_twin_half_width_bits": entry.over_twin[1],
-            "over_random_words_bits": entry.over_random_words[0],
-            "over_random_words_half_width_bits": entry.over_random_words[1],
+            "over_twin_bits": entry.over_twin and entry.over_twin[0],
+            "over_twin_half_width_bits": entry.over_twin and entry.over_twin[1],
+            "over_random_words_bits": entry.over_random_words and entry.over_random_words[0],
+            "over_random_words_half_width_bits": entry.over_random_words and entry.over_random_words[1],
             "n_samples": entry.n_samples,
             "date": entry.date,
             "records": [item.path for item in entry.records],
@@ -128,12 +158,16 @@ def rows_as_data(stored: Sequence[StoredRecord]) -> list[dict[str, object]]:
 def rankings(stored: Sequence[StoredRecord]) -> list[tuple[Setting, list[Entry]]]:
     """Entries by setting, highest emergence first, ties by name. Settings come in order of their first record.
 
-    Limited runs, older versions of a task and second records of the same run take no part.
+    Limited runs, those without an emergence at the last shot, older versions of a task and second records of the same
+    run take no part.
     """
     whole = [
         item
         for item in stored
-        if item.record.is_enumerated and item.record.key.limit is None and item.record.key.task in RANKED_TASKS
+        if item.record.is_enumerated
+        and item.record.key.limit is None
+        and item.record.key.task in RANKED_TASKS
+        and item.record.summary[-1].emergence is not None
     ]
     newest: dict[tuple[Setting, str], tuple[int, str]] = {}
     for item in whole:
@@ -169,16 +203,19 @@ def _entry(items: Sequence[StoredRecord]) -> Entry | None:
     records = tuple(item for seed_items in complete.values() for item in seed_items)
     first = records[0].record
 
-    def over_seeds(*conditions: Condition) -> tuple[float, float]:
-        values, errors = zip(*(_mean(seed_items, conditions) for seed_items in complete.values()), strict=True)
-        return mean_over_seeds(values, errors)
+    def over_seeds(*conditions: Condition) -> tuple[float, float] | None:
+        means = [mean for seed_items in complete.values() if (mean := _mean(seed_items, conditions)) is not None]
+        return mean_over_seeds(*zip(*means, strict=True)) if len(means) == len(complete) else None
 
+    emergence = over_seeds("trained")
+    ceilings = [bits for item in records if (bits := item.record.summary[-1].ceiling_bits) is not None]
+    assert emergence is not None and len(ceilings) == len(records), "only records with an emergence are ranked"
     return Entry(
         model=first.model,
         bos=first.bos_token is not None,
         seeds=tuple(complete),
-        emergence=over_seeds("trained"),
-        ceiling=float(np.mean([item.record.summary[-1].ceiling_bits for item in records])),
+        emergence=emergence,
+        ceiling=float(np.mean(ceilings)),
         over_twin=over_seeds("trained", "untrained_twin"),
         over_random_words=over_seeds("trained", "random_words"),
         n_samples=sum(item.record.measurements["trained"].n_sequences for item in records),
@@ -187,8 +224,8 @@ def _entry(items: Sequence[StoredRecord]) -> Entry | None:
     )
 
 
-def _mean(items: Sequence[StoredRecord], conditions: tuple[Condition, ...]) -> tuple[float, float]:
-    """Mean over tasks of the first condition minus the second, with its standard error.
+def _mean(items: Sequence[StoredRecord], conditions: tuple[Condition, ...]) -> tuple[float, float] | None:
+    """Mean over tasks of the first condition minus the second, with its standard error; None if one was refused.
 
     A measurement that several tasks share (the random words) counts as one source of error, not as several.
     """
@@ -198,6 +235,8 @@ def _mean(items: Sequence[StoredRecord], conditions: tuple[Condition, ...]) -> t
         for item in items:
             measurement = item.record.measurements[condition]
             bits = item.record.summary[-1].curve[measurement.headline][condition]
+            if bits is None:
+                return None
             value += sign * bits.value_bits / len(items)
             error_of[measurement.key.digest()] += bits.error_bits / len(items)
     return value, math.sqrt(sum(error**2 for error in error_of.values()))
@@ -213,8 +252,19 @@ def _heading(setting: Setting, entries: Sequence[Entry]) -> str:
     headline = entries[0].records[0].record.measurements["trained"].headline
     return (
         f"## Preset {markdown_cell(setting.preset)}, estimator {markdown_cell(setting.estimator)} "
-        f"({markdown_cell(headline)})\n\nEvery ordered list of {described}, fully enumerated.\n"
+        f"({markdown_cell(headline)})\n\nEvery ordered list of {described}, fully enumerated."
+        f"{_settings_shown(keys[0])}\n"
     )
+
+
+def _settings_shown(key: RecordKey) -> str:
+    """The settings of the estimator, which tell apart tables that are otherwise called the same."""
+    shown_as = {
+        name: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name, value in sorted(key.settings.items())
+    }
+    listed = ", ".join(f"{markdown_cell(name)} {markdown_cell(value)}" for name, value in shown_as.items())
+    return f" Settings: {listed}." if listed else ""
 
 
 def _table(entries: Sequence[Entry], results: str) -> str:
@@ -237,7 +287,8 @@ def _table(entries: Sequence[Entry], results: str) -> str:
                 markdown_cell(precision),
                 "yes" if entry.bos else "no",
                 markdown_cell(model.revision[:19]),
-                with_half_width(*entry.emergence),
+                with_half_width(*entry.emergence)
+                + (" !" if entry.emergence[0] > entry.ceiling + ROUNDING_BITS else ""),
                 f"{entry.ceiling:.2f}",
                 _compared(entry.over_twin, n_seeds=len(entry.seeds)),
                 _compared(entry.over_random_words, n_seeds=len(entry.seeds)),
@@ -260,29 +311,40 @@ def _tasks_table(entries: Sequence[Entry]) -> str:
     for entry in entries:
         for item in entry.records:
             for row in item.record.summary:
+                mark: dict[Term, str] = dict.fromkeys(item.record.above_ceiling(row), " !")
                 rows.append(
                     (
                         markdown_cell(item.record.model.name),
                         markdown_cell(item.record.key.task),
                         str(item.record.key.seed),
                         str(row.n_shots),
-                        _emergence_shown(row),
-                        f"{row.ceiling_bits:.2f}",
+                        _emergence_shown(row) + mark.get("emergence", ""),
+                        REFUSED if row.ceiling_bits is None else f"{row.ceiling_bits:.2f}",
                         f"{row.exact_bits:.2f}",
-                        f"{row.macro.value_bits:.2f}",
-                        f"{row.micro.value_bits:.2f}",
-                        f"{row.peak_block} ({row.peak.value_bits:.2f})",
-                        shown(row.excess_over_twin, signed=True),
-                        shown(row.excess_over_random_words, signed=True),
-                        shown(row.shuffled),
-                        f"{row.saturated_blocks} of {item.record.model.n_blocks}",
+                        _value(row.macro) + mark.get("macro", ""),
+                        _value(row.micro) + mark.get("micro", ""),
+                        REFUSED if row.peak is None else f"{row.peak_block} ({_value(row.peak)}{mark.get('peak', '')})",
+                        _shown(row.excess_over_twin, signed=True),
+                        _shown(row.excess_over_random_words, signed=True),
+                        _shown(row.shuffled),
+                        REFUSED if row.macro is None else f"{row.saturated_blocks} of {item.record.model.n_blocks}",
                     )
                 )
     return "### By task and shots\n\n" + _markdown_table(header, rows)
 
 
+def _shown(bits: Bits | None, *, signed: bool = False) -> str:
+    return REFUSED if bits is None else shown(bits, signed=signed)
+
+
+def _value(bits: Bits | None) -> str:
+    return REFUSED if bits is None else f"{bits.value_bits:.2f}"
+
+
 def _emergence_shown(row: ShotSummary) -> str:
     """With its interval, and a star where it is above the exact emergence."""
+    if row.emergence is None:
+        return REFUSED
     is_above = row.emergence.value_bits > row.exact_bits + half_width(row.emergence.error_bits)
     return shown(row.emergence) + (" *" if is_above else "")
 
@@ -308,7 +370,20 @@ def _why_not_ranked(record: EmergenceRecord) -> str:
         return f"limited to {record.measurements['trained'].n_sequences:,} lists, for trying things out only"
     if record.key.task not in RANKED_TASKS:
         return "not one of the ranked tasks"
+    last = record.summary[-1]
+    if last.emergence is None:
+        refusal = next(entry for entry in record.measurements["trained"].refusals if _is_needed(entry, last.position))
+        return (
+            f"{markdown_cell(record.key.estimator)} refused {last.refused_cells} of the cells that emergence at the "
+            f"last shot needs: {markdown_cell(refusal.reason)}"
+        )
     return f"incomplete or superseded: a row needs the newest version of {', '.join(RANKED_TASKS)} at one seed"
+
+
+def _is_needed(entry: Refused, position: int) -> bool:
+    """Whether one of the refused cells is part of emergence at the last position of the lists."""
+    is_macro_cell = entry.side == "macro" and any(column == position for _, column in entry.cells)
+    return is_macro_cell or entry.side == "micro"
 
 
 def _link(item: StoredRecord, results: str, *, with_seed: bool) -> str:
@@ -316,8 +391,10 @@ def _link(item: StoredRecord, results: str, *, with_seed: bool) -> str:
     return f"[{text}]({url_path(f'{results}/{item.path}')})"
 
 
-def _compared(difference: tuple[float, float], *, n_seeds: int) -> str:
+def _compared(difference: tuple[float, float] | None, *, n_seeds: int) -> str:
     """The difference with its interval and, where several seeds tell, whether it is one."""
+    if difference is None:
+        return REFUSED
     value, width = difference
     text = with_half_width(value, width, signed=True)
     if n_seeds == 1:

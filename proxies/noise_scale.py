@@ -1,20 +1,21 @@
 """Which noise scale to read: how often each one is saturated, from records. `python -m proxies.noise_scale [RESULTS]`.
 
 A cell is one block (after block 0, whose information is known beforehand) at a position that closes a demonstration, in
-one condition. It is saturated when its macro term is within half a bit of its ceiling: then it says "at least this
-much". The headline is the finest scale at which most cells are not.
+one condition. It is saturated when its macro term is within half a bit of its cap, the most that can be said there:
+then it says "at least this much". The headline is the finest scale at which most cells are not.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.records import is_saturated
+from bench.records import as_array, is_saturated
 from bench.store import Store, StoredRecord
 
 
@@ -28,22 +29,31 @@ class ScaleRow:
 
 
 def scale_rows(stored: Sequence[StoredRecord]) -> list[ScaleRow]:
-    """One row a noise scale, over every record that has the curve."""
-    records = [item.record for item in stored if item.record.key.estimator == "noisy_channel"]
+    """One row a noise scale, over every record with the curve that most records have."""
+    records = [
+        item.record
+        for item in stored
+        if item.record.key.estimator == "noisy_channel"
+        and not any(measurement.refusals for measurement in item.record.measurements.values())
+    ]
     if not records:
         return []
+    curves = [tuple(record.measurements["trained"].macro) for record in records]
+    labels = Counter(curves).most_common(1)[0][0]
+    records = [record for record, curve in zip(records, curves, strict=True) if curve == labels]
     rows = []
-    for label in records[0].measurements["trained"].macro:
+    for label in labels:
         saturated: list[float] = []
         emergence: dict[str, list[float]] = {}
         for record in records:
             closing = [row.position for row in record.summary]
             for condition, measurement in record.measurements.items():
-                macro = np.array(measurement.macro[label].values_bits)[1:, closing]
-                ceiling = np.array(measurement.macro_ceiling_bits)[1:, closing]
-                saturated += is_saturated(macro, ceiling).ravel().tolist()
-                last = record.summary[-1].curve[label][condition].value_bits
-                emergence.setdefault(condition, []).append(last)
+                macro = as_array(measurement.macro[label].values_bits)[1:, closing]
+                cap = as_array(measurement.macro_cap_bits)[1:, closing]
+                saturated += is_saturated(macro, cap).ravel().tolist()
+                last = record.summary[-1].curve[label][condition]
+                assert last is not None, "no cell of these records was refused"
+                emergence.setdefault(condition, []).append(last.value_bits)
         means = {condition: float(np.mean(values)) for condition, values in emergence.items()}
         rows.append(ScaleRow(label=label, saturated=float(np.mean(saturated)), emergence_bits=means))
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,28 +11,39 @@ from bench.records import (
     CONDITIONS,
     METHOD_VERSION,
     SCHEMA_VERSION,
+    Condition,
     EmergenceRecord,
     Grid,
+    MatrixWithGaps,
     Measurement,
     ModelInfo,
     Provenance,
     RecordKey,
+    Refused,
+    Side,
     UnitKey,
 )
 from bench.summary import summarise
 
 N_BLOCKS, N_SHOTS = 3, 2
+LABELS = ("s=0.08", "s=0.16")
+Place = tuple[Side, int, int]
+"""Side, block and column of a cell."""
 SETTINGS: dict[str, Any] = {"n_draws": 512, "headline_scale": 0.08}
 
 
-def grid(rng: np.random.Generator, *shape: int, centre: float = 5.0) -> Grid:
+def grid(rng: np.random.Generator, *shape: int, centre: float = 5.0, refused: Sequence[tuple[int, int]] = ()) -> Grid:
     values = np.round(rng.normal(centre, 1.0, shape), 6)
     errors = np.round(rng.uniform(0.01, 0.1, shape), 6)
-    return Grid(values_bits=_rows(values), errors_bits=_rows(errors))
+    return Grid(values_bits=without(values, refused), errors_bits=without(errors, refused))
 
 
-def _rows(array: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row) for row in array.tolist())
+def without(array: np.ndarray, refused: Sequence[tuple[int, int]]) -> MatrixWithGaps:
+    """The array as a matrix of a record with some of its cells refused."""
+    return tuple(
+        tuple(None if (block, column) in refused else value for column, value in enumerate(row))
+        for block, row in enumerate(array.tolist())
+    )
 
 
 def unit_key(**changes: Any) -> UnitKey:
@@ -43,9 +55,11 @@ def unit_key(**changes: Any) -> UnitKey:
 
 
 def make_measurement(
-    rng: np.random.Generator, key: UnitKey, *, level: float = 5.0, n_sequences: int = 132
-) -> Measurement:
+    rng: np.random.Generator, key: UnitKey, *, level: float = 5.0, n_sequences: int = 132,
+    direction: Any = "lower bound", refused: Sequence[Place] = (), reason: str = "the block is a bijection",
+) -> Measurement:  # fmt: skip
     n_positions = 2 * N_SHOTS
+    cells = {side: [place[1:] for place in refused if place[0] == side] for side in ("macro", "micro", "shuffled")}
     return Measurement(
         key=key,
         names=("France", "Spain", "Italy"),
@@ -54,21 +68,26 @@ def make_measurement(
         n_tokens_plain=528,
         forward_difference=1e-6,
         headline="s=0.08",
-        direction="lower bound",
+        direction=direction,
         n_prefixes=(12, 12, 132, 132),
-        macro={label: grid(rng, N_BLOCKS, n_positions, centre=level) for label in ("s=0.08", "s=0.16")},
-        micro={label: grid(rng, N_BLOCKS, 2, centre=1.0) for label in ("s=0.08", "s=0.16")},
+        macro={label: grid(rng, N_BLOCKS, n_positions, centre=level, refused=cells["macro"]) for label in LABELS},
+        micro={label: grid(rng, N_BLOCKS, 2, centre=1.0, refused=cells["micro"]) for label in LABELS},
         micro_of_position=(0, 1, 0, 1),
         macro_ceiling_bits=((13.5,) * n_positions,) * N_BLOCKS,
         micro_ceiling_bits=((9.0, 9.0),) * N_BLOCKS,
-        shuffled=grid(rng, N_BLOCKS, n_positions, centre=0.0) if key.shuffled else None,
+        macro_cap_bits=without(np.full((N_BLOCKS, n_positions), 13.5), cells["macro"]),
+        micro_cap_bits=without(np.full((N_BLOCKS, 2), 9.0), cells["micro"]),
+        shuffled=grid(rng, N_BLOCKS, n_positions, centre=0.0, refused=cells["shuffled"]) if key.shuffled else None,
+        refusals=tuple(Refused(side=side, reason=reason, cells=tuple(found)) for side, found in cells.items() if found),
         seconds=1.0,
     )
 
 
 def make_record(
     *, model: str = "tiny", task: str = "country", seed: int = 0, level: float = 8.0, is_enumerated: bool = True,
-    weights: str = "w" * 64, bos: bool = False, bos_policy: str = "tokenizer", **key_changes: Any,
+    weights: str = "w" * 64, bos: bool = False, bos_policy: str = "tokenizer", direction: str = "lower bound",
+    refused: Mapping[Condition, Sequence[Place]] | None = None, reason: str = "the block is a bijection",
+    **key_changes: Any,
 ) -> EmergenceRecord:  # fmt: skip
     """A record whose trained emergence is about `level` - 0.9 bits and whose controls are about 3 bits lower."""
     rng = np.random.default_rng([seed, *f"{model} {task}".encode()])
@@ -82,6 +101,9 @@ def make_record(
                 seed=seed,
             ),
             level=level if condition == "trained" else level - 3,
+            direction=direction,
+            refused=(refused or {}).get(condition, ()),
+            reason=reason,
         )
         for condition in CONDITIONS
     }

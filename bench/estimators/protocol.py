@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.errors import EstimationError
+from bench.errors import EstimationError, Refusal
 from bench.records import is_saturated
 
 ROWS_AT_ONCE = 4096
@@ -191,3 +191,15 @@ def label_rows(rows: torch.Tensor) -> npt.NDArray[np.int64]:
         for index, row in enumerate(contents, start=start):
             labels[index] = seen.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), len(seen))
     return labels
+
+
+def refuse_constant_columns(pairs: Pairs) -> None:
+    """For estimators that take the rows for a sample of continuous variables.
+
+    Raises:
+        Refusal: with their count.
+    """
+    for side, rows in (("input", pairs.inputs), ("output", pairs.outputs)):
+        n_constant = int((rows.amax(dim=0) == rows.amin(dim=0)).sum())
+        if n_constant:
+            raise Refusal(f"{n_constant} of {rows.shape[1]} {side} columns are constant; leave them out")

@@ -11,9 +11,11 @@ import pytest
 from bench import __version__
 from bench.cli import main
 from bench.escape import markdown_cell, printable
+from bench.estimators import ESTIMATORS
 from bench.intervals import with_interval
 from bench.store import Store
 from tasks import TASKS
+from tests.bench.picky_estimator import Picky
 from tests.bench.tiny_models import save_list_model
 from tests.record_factory import make_record
 
@@ -67,9 +69,42 @@ def test_run_as_json_is_json_and_nothing_else(bench: Callable[..., Answer], mode
     assert Path(content[0]["path"]).is_file()
 
 
+def test_settings_are_given_one_by_one(bench: Callable[..., Answer], model: str, tmp_path: Path) -> None:
+    given = ("--setting", "n_draws=64", "--setting", "scales=0.1,0.16", "--out", str(tmp_path), "--json")
+    status, out, _ = bench("run", model, *SMALL, *given)
+    record = json.loads(out)[0]["record"]
+    assert status == 0
+    assert record["key"]["settings"] == {"scales": [0.1, 0.16], "headline_scale": 0.16, "n_draws": 64}
+    assert " --setting scales=0.1,0.16 --setting n_draws=64 " in record["provenance"]["command"]
+
+
+def test_a_run_of_which_every_cell_was_refused_is_written_and_says_so(
+    bench: Callable[..., Answer], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ESTIMATORS, "picky", Picky)
+    run = ("run", model, *SMALL, "--out", str(tmp_path), "--estimator", "picky", "--setting", "fewest=99")
+    for _ in range(2):  # the second time from the record
+        status, out, err = bench(*run)
+        assert status == 0
+        assert len(list(tmp_path.glob("emergence/tiny/*.json"))) == 1
+        assert "refused" in out and "nan" not in out.lower()
+        assert "needs 99 different rows, got 5; take another" in out
+        assert err.splitlines()[-1] == (
+            "tiny, country: picky refused all 8 cells that emergence needs, so the record has none at any number of "
+            "shots; the estimators noisy_channel and exact answer for every cell (--estimator noisy_channel)"
+        )
+    content = json.loads(bench(*run, "--json")[1])[0]["record"]
+    assert content["summary"][-1]["emergence"] is None and content["summary"][-1]["refused_cells"] == 6
+    board = tmp_path / "leaderboard.md"
+    assert bench("leaderboard", "--results", str(tmp_path), "--out", str(board))[0] == 0
+    assert "tiny, country: picky refused 6 of the cells that emergence at the last shot needs" in board.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("run", "{model}", "--setting", "n_draws"), "--setting expects NAME=VALUE, got 'n_draws'"),
+        (("run", "{model}", "--setting", "n_draws=many"), "the setting n_draws of the estimator noisy_channel got"),
         (("run", "nonsense"), "'nonsense': no such model"),
         (("run", "gtp2"), "did you mean"),
         (("run", "{tmp}"), "has no config.json"),

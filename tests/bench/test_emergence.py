@@ -48,6 +48,18 @@ def test_the_mean_over_blocks_averages_independent_errors() -> None:
     np.testing.assert_allclose(mean.errors, [0.25, 0])
 
 
+def test_what_needs_a_missing_number_is_missing_and_nothing_else() -> None:
+    """Micro population 1 is missing in block 0: position 0 does not need it, every later position does."""
+    macro = estimates([[2, 2, np.nan], [1, 1, 4]], [[0.1, 0.1, np.nan], [0.1, 0.1, 0.1]])
+    micro = estimates([[2, np.nan], [1, 0.5]], [[0.1, np.nan], [0.1, 0.1]])
+    found = emergence(macro, micro, np.array([0, 1, 0]))
+    np.testing.assert_allclose(found.values, [[0, np.nan, np.nan], [0, 0.25, 4 - 2.5 / 3]])
+    assert (np.isnan(found.errors) == np.isnan(found.values)).all()
+    mean = found.mean_over_blocks()
+    np.testing.assert_allclose(mean.values, [0, np.nan, np.nan])
+    np.testing.assert_allclose(mean.errors, [0.1, np.nan, np.nan])  # sqrt(2 (0.1^2 + 0.1^2)) / 2
+
+
 def test_a_difference_adds_errors_in_quadrature() -> None:
     difference = estimates([[1]], [[0.3]]) - estimates([[3]], [[0.4]])
     assert difference.values[0, 0] == -2

@@ -23,8 +23,9 @@ from bench.estimators import ESTIMATORS
 from bench.records import EmergenceRecord
 from bench.request import RunRequest, find_task
 from bench.run import aligned_pool, run
-from bench.store import Store
+from bench.store import Store, read_row
 from bench.summary import ceiling_of, emergence_of, exact_of
+from tests.bench.picky_estimator import Picky
 from tests.bench.tiny_models import save_list_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -270,7 +271,52 @@ def test_states_beyond_the_memory_budget_change_nothing(model: Path, tmp_path: P
 def test_every_estimator_runs_end_to_end(model: Path, tmp_path: Path, estimator: str) -> None:
     record = run(request(model, tmp_path, estimator=estimator, n_names=4, n_shots=2), Told())[0].record
     assert record.key.estimator == estimator
-    assert record.summary[-1].emergence.value_bits <= record.summary[-1].ceiling_bits + 1e-5
+    last = record.summary[-1]
+    assert (last.emergence is None) == (last.refused_cells > 0)
+    if record.measurements["trained"].is_bounded and last.emergence is not None:
+        assert last.ceiling_bits is not None and last.emergence.value_bits <= last.ceiling_bits + 1e-5
+
+
+@pytest.fixture
+def picky(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ESTIMATORS, "picky", Picky)
+
+
+@pytest.mark.usefixtures("picky")
+def test_a_refused_cell_does_not_end_the_run_and_is_not_measured_again(model: Path, tmp_path: Path) -> None:
+    """Block 0 is constant at the separators, where every demonstration closes."""
+    asked = request(model, tmp_path, estimator="picky")
+    outcome = run(asked, Told())[0]
+    assert [row.emergence for row in outcome.record.summary] == [None] * 3
+    assert [row.refused_cells for row in outcome.record.summary] == [3] * 3  # macro of block 0, micro of both blocks
+    assert [row.shuffled for row in outcome.record.summary] == [None] * 3
+    assert read_row(outcome.path, EmergenceRecord) == outcome.record
+    told = Told()
+    assert run(asked, told)[0].was_there and told.blocks == []
+
+
+@pytest.mark.usefixtures("picky")
+def test_settings_reach_the_estimator_the_key_and_the_recorded_command(model: Path, tmp_path: Path) -> None:
+    settings = (("fewest", "1"), ("factor", "0.25"), ("advice", "try twice"), ("offsets", "0,0.5"))
+    record = run(request(model, tmp_path, estimator="picky", settings=settings), Told())[0].record
+    assert record.key.settings == {
+        "fewest": 1, "factor": 0.25, "advice": "try twice", "offsets": (0.0, 0.5), "is_sample_based": False
+    }  # fmt: skip
+    macro = record.measurements["trained"].macro["plain"].values_bits
+    assert macro[1][5] == pytest.approx(math.log2(120) / 4)
+    assert record.provenance.command == (
+        "bench run tiny --tasks country --n-names 6 --n-shots 3 --estimator picky --setting fewest=1 "
+        "--setting factor=0.25 --setting 'advice=try twice' --seed 0"
+    )
+    other = run(request(model, tmp_path, estimator="picky", settings=settings[:1]), Told())[0]
+    assert not other.was_there and other.record.key.settings["factor"] == 1.0
+
+
+@pytest.mark.usefixtures("picky")
+def test_an_estimator_that_bounds_nothing_may_pass_its_ceiling(model: Path, tmp_path: Path) -> None:
+    settings = (("fewest", "1"), ("factor", "2"))
+    record = run(request(model, tmp_path, estimator="picky", settings=settings), Told())[0].record
+    assert record.above_ceiling(record.summary[-1]) >= {"emergence", "macro", "micro"}
 
 
 def test_a_changed_configuration_is_another_model(model: Path, tmp_path: Path) -> None:
@@ -310,6 +356,8 @@ def test_the_recorded_command_measures_the_same(record: EmergenceRecord) -> None
         ({"tasks": ()}, "nothing to do"),
         ({"preset": "slow"}, "unknown preset 'slow'; expected one of quick, paper"),
         ({"estimator": "magic"}, f"unknown estimator 'magic'; expected one of {', '.join(ESTIMATORS)}"),
+        ({"settings": (("draws", "9"),)}, "unknown setting 'draws' .*expected one of scales, headline_scale, n_draws"),
+        ({"settings": (("n_draws", "1"),)}, "a standard error needs at least 2 draws, got 1"),
         ({"n_shots": 7}, "list of 7 different names cannot be drawn from 6"),
         ({"limit": 0}, "--limit must leave at least 2 lists, got 0"),
         ({"n_names": 31}, r"30 of its 116 names are a single token under this tokenizer, and 31 are needed"),

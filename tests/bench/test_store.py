@@ -62,8 +62,8 @@ def test_a_measured_condition_comes_back_by_its_key(tmp_path: Path) -> None:
         (lambda text: "", "the file: Invalid JSON"),
         (lambda text: "[]", "the file: "),
         (
-            lambda text: text.replace('"schema_version": 1', '"schema_version": 2', 1),
-            "schema_version: Input should be 1",
+            lambda text: text.replace('"schema_version": 2', '"schema_version": 3', 1),
+            "schema_version: Input should be 2",
         ),
         (lambda text: text.replace('"n_pool": 60', '"n_pool": "60"', 1), "n_pool: "),
         (lambda text: text.replace('"n_pool": 60', '"n_pool": -60', 1), "n_pool: "),

@@ -120,6 +120,66 @@ def test_without_records_it_says_what_to_do() -> None:
     assert rows_as_data([]) == []
 
 
+def test_a_record_without_emergence_at_the_last_shot_is_listed_apart_with_the_reason() -> None:
+    """Its model has no row then: a row needs all tasks."""
+    refused = {"trained": (("macro", 0, 1), ("macro", 1, 3), ("macro", 2, 3))}
+    first, *others = RANKED_TASKS
+    items = [
+        *complete(model="whole"),
+        stored(model="partly", task=first, refused=refused, reason="n=132 | fewer than 160"),
+        *(stored(model="partly", task=task) for task in others),
+    ]
+    text = render(items, [])
+    assert [row[1] for row in table(text)[1:]] == ["whole"]
+    apart = text.split("## Not ranked")[1]
+    assert (
+        f"- partly, {first}: noisy&#95;channel refused 2 of the cells that emergence at the last shot needs: "
+        "n=132 &#124; fewer than 160; [record](" in apart
+    )
+    assert apart.count("partly, ") == 3 and apart.count("incomplete or superseded") == 2
+    assert "**refused**" not in text  # no ranked row shows it
+    assert [row["model"]["name"] for row in rows_as_data(items)] == ["whole"]  # type: ignore[index]
+
+
+def test_a_refusal_at_an_earlier_shot_is_shown_and_does_not_unrank() -> None:
+    text = render(complete(refused={"trained": (("macro", 0, 1),)}), [])
+    first, last = table(text, 1)[1:3]
+    assert [first[column] for column in (4, 7, 9, 10, 11, 13)] == ["refused"] * 6
+    assert "refused" not in last and "refused" not in table(text)[1]
+    assert "- **refused**: the estimator had no answer for a cell that the number needs" in text
+    assert "**refused**" not in render(complete(), [])
+
+
+def test_a_refused_control_is_shown_as_such_and_null_for_machines() -> None:
+    """One refused cell of one task leaves no mean over tasks."""
+    first, *others = RANKED_TASKS
+    items = [
+        stored(task=first, refused={"untrained_twin": (("macro", 1, 3),)}),
+        *(stored(task=task) for task in others),
+    ]
+    cells = table(render(items, []))[1]
+    assert cells[10] == "refused" and "±" in cells[11]
+    (row,) = rows_as_data(items)
+    assert row["over_twin_bits"] is None and row["over_twin_half_width_bits"] is None
+    assert isinstance(row["over_random_words_bits"], float)
+    assert rank([*items, *complete(seed=1)])[0].over_twin is None
+
+
+def test_a_value_above_its_ceiling_is_marked_and_the_mark_explained() -> None:
+    text = render(complete(level=20.0, direction="none"), [])
+    assert table(text)[1][8].endswith(" !")
+    row = table(text, 1)[1]
+    assert [column for column, cell in enumerate(row) if "!" in cell] == [4, 7, 9]
+    assert "- **!**: a value above its ceiling" in text
+    assert "!" not in render(complete(direction="none"), [])
+
+
+def test_the_settings_of_the_estimator_are_in_the_heading() -> None:
+    text = render(complete(settings={"n_draws": 9, "scales": (0.1, 0.2)}), [])
+    assert "names, fully enumerated. Settings: n&#95;draws 9, scales 0.1 0.2.\n\n" in text
+    assert "Settings" not in render(complete(settings={}), [])
+
+
 HOSTILE = [
     "a|b", "a\nb", "`code`", "<script>alert(1)</script>", "[x](javascript:alert(1))", "![x](http://evil.example/a.png)",
     "\x1b[31mred\x1b[0m", "\x1b]8;;http://evil.example\x1b\\link\x1b]8;;\x1b\\", "[bold]x[/bold]", "=cmd|' /C calc'!A0",

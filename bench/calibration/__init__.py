@@ -1,0 +1,1 @@
+"""Problems with known mutual information, and what the estimators say about them."""

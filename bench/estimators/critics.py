@@ -1,0 +1,336 @@
+"""Small separable critics, cross-fitted: trained and weighed on some rows, to be scored on others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize
+
+from bench.errors import Refusal
+from bench.estimators.protocol import Pairs
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""What critics minimise: from the scores of every x with every y, shape (..., n, n), joint pairs on the diagonal, and
+the weights of the pairs, shape (n,), to shape (...)."""
+
+HEADS = ((16, 0.0), (64, 0.0), (64, 0.5), (32, 1.0))
+"""What the critics of a fold see: so many principal components, each divided by its variance to this power over 2 (0
+keeps their proportions, 1 whitens them). Nobody knows beforehand how many components carry the dependence, or whether
+the large ones do; the critics are weighed by what they are worth on the validation rows."""
+
+N_COMPONENTS = max(n for n, _ in HEADS)
+HIDDEN_WIDTH = 128
+EMBEDDING = 32
+WEIGHT_DECAY = 1e-3
+
+VALIDATION_SHARE = 1 / 8
+"""Of the distinct inputs outside the held-out fold."""
+
+EVALUATE_EVERY = 25
+PATIENCE = 5
+"""Evaluations without a better critic in any fold after which training ends."""
+
+MIN_INPUTS_PER_FOLD = 20
+"""Distinct inputs that a fold must hold out: below, its scores are mostly chance."""
+
+POWER_ITERATIONS = 4
+"""Of the subspace iteration that finds the principal components: matrix products only, many times faster than `eigh`
+when cores are busy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How critics are trained; `loss` is both what they minimise and what validation rows judge them by."""
+
+    n_folds: int
+    n_steps: int
+    batch_size: int
+    learning_rate: float
+    loss: Loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """Positions of rows, shapes (n_train,), (n_validation,) and (n_held_out,); no distinct input is in two of them."""
+
+    train: Ints
+    validation: Ints
+    held_out: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossFitted:
+    """The critics of every fold, and the rows that each has not seen.
+
+    Attributes:
+        rows: the rows of the population in use, shape (n_rows,); folds count along it.
+        weights: their weights, shape (n_rows,), sum to 1.
+    """
+
+    rows: Ints
+    weights: Floats
+    folds: tuple[Fold, ...]
+    _views: tuple[tuple[View, ...], tuple[View, ...]]
+    _critics: Critics
+    _stack: tuple[torch.Tensor, ...]
+
+    @torch.no_grad()
+    def scores(self, fold: int, inputs: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+        """Scores of every input with every output by the critics of a fold, shape (n_inputs, n_outputs)."""
+        x, y = (views[fold].of(rows) for views, rows in zip(self._views, (inputs, outputs), strict=True))
+        return combine(self._critics.scores(x, y, fold), self._stack[fold])
+
+    def held_out_scores(self, fold: int, pairs: Pairs) -> torch.Tensor:
+        """Scores of the rows that the critics of this fold have not seen, shape (n_held_out, n_held_out)."""
+        chosen = torch.from_numpy(self.rows[self.folds[fold].held_out]).to(pairs.inputs.device)
+        return self.scores(fold, pairs.inputs[chosen], pairs.outputs[chosen])
+
+
+@torch.no_grad()
+def cross_fit(pairs: Pairs, rows: Ints, weights: Floats, training: Training, rng: np.random.Generator) -> CrossFitted:
+    """Train the critics of all folds at once and weigh them.
+
+    Args:
+        rows, weights: which rows of the pairs to use, and their weights, shapes (n_rows,).
+
+    Raises:
+        Refusal: fewer than `MIN_INPUTS_PER_FOLD` distinct inputs a fold.
+    """
+    folds = deal(pairs.input_labels[rows], training.n_folds, rng)
+    device = pairs.inputs.device
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
+    shares = torch.from_numpy(weights).to(device, torch.float32)
+    views, features = [], []
+    for side in (pairs.inputs, pairs.outputs):
+        chosen = side[torch.from_numpy(rows).to(device)]
+        views.append(tuple(View.fit(chosen[fold.train], shares[fold.train], generator) for fold in folds))
+        features.append(
+            torch.stack([view.of(chosen) for view in views[-1]])
+        )  # (n_folds, n_heads, n_rows, n_components)
+    x, y = features
+    critics = Critics(n_folds=training.n_folds, generator=generator, device=device)
+
+    def judge(fold: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores by each head on the validation rows of a fold, (n_heads, n, n), and the weights there, (n,)."""
+        here = folds[fold].validation
+        return critics.scores(x[fold, :, here], y[fold, :, here], fold), shares[here] / shares[here].sum()
+
+    _train(critics, x, y, weights, folds, judge, training, rng)
+    return CrossFitted(
+        rows=rows,
+        weights=weights,
+        folds=folds,
+        _views=(views[0], views[1]),
+        _critics=critics,
+        _stack=tuple(weigh(*judge(fold), training.loss) for fold in range(training.n_folds)),
+    )
+
+
+def deal(labels: Ints, n_folds: int, rng: np.random.Generator) -> tuple[Fold, ...]:
+    """Deal the distinct inputs, and with each all rows that have it, into folds.
+
+    Args:
+        labels: of the input of each row, shape (n_rows,).
+
+    Raises:
+        Refusal: too few distinct inputs.
+    """
+    distinct, index = np.unique(labels, return_inverse=True)
+    if len(distinct) < n_folds * MIN_INPUTS_PER_FOLD:
+        raise Refusal(
+            f"{n_folds} folds need at least {n_folds * MIN_INPUTS_PER_FOLD} distinct inputs, got {len(distinct)}; "
+            f"use noisy_channel for a small enumerated population, or more samples"
+        )
+    order = rng.permutation(len(distinct))
+    folds = []
+    for held_out in np.array_split(order, n_folds):
+        rest = rng.permutation(np.setdiff1d(order, held_out))
+        role = np.zeros(len(distinct), dtype=np.int64)
+        role[rest[: max(2, round(VALIDATION_SHARE * len(rest)))]] = 1
+        role[held_out] = 2
+        train, validation, out = (np.flatnonzero(role[index] == part) for part in range(3))
+        folds.append(Fold(train=train, validation=validation, held_out=out))
+    return tuple(folds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What the heads of one fold see of one side.
+
+    Attributes:
+        mean: shape (d_model,).
+        axes: orthonormal columns, largest variance first, shape (d_model, `N_COMPONENTS`); zeros where the data has
+            fewer dimensions.
+        scales: factor of each component for each head, shape (n_heads, 1, `N_COMPONENTS`); 0 for those it does not see.
+    """
+
+    mean: torch.Tensor
+    axes: torch.Tensor
+    scales: torch.Tensor
+
+    @classmethod
+    def fit(cls, rows: torch.Tensor, weights: torch.Tensor, generator: torch.Generator) -> Self:
+        """Principal components of weighted rows by subspace iteration.
+
+        Each head's components are scaled together, so that its effective dimensions (participation ratio of the
+        variances) have variance 1: the critics then need no scale of their own, and the scale of the data drops out.
+        """
+        weights = weights / weights.sum()
+        mean = weights @ rows
+        centred = (rows - mean) * weights.sqrt()[:, None]  # its Gram matrix is the covariance
+        n_components = min(N_COMPONENTS, rows.shape[1])
+        start = torch.randn(rows.shape[1], n_components, generator=generator, device=rows.device)
+        basis = torch.linalg.qr(start).Q
+        for _ in range(POWER_ITERATIONS):
+            basis = torch.linalg.qr(centred.T @ (centred @ basis)).Q
+        _, singular, rotation = torch.linalg.svd(centred @ basis, full_matrices=False)
+        axes = basis @ rotation.T
+        variances = singular.square()
+        scales = torch.zeros(len(HEADS), 1, N_COMPONENTS, device=rows.device)
+        floor = 1e-6 * variances[0]
+        for index, (n_seen, power) in enumerate(HEADS):
+            scale = variances[:n_seen].clamp(min=floor).pow(-power / 2)
+            seen = variances[:n_seen] * scale.square()
+            scales[index, 0, : len(scale)] = scale * (seen.sum() / seen.square().sum()).sqrt()
+        return cls(mean=mean, axes=torch.nn.functional.pad(axes, (0, N_COMPONENTS - axes.shape[1])), scales=scales)
+
+    def of(self, rows: torch.Tensor) -> torch.Tensor:
+        """Shape (n_heads, n_rows, `N_COMPONENTS`)."""
+        return ((rows - self.mean) @ self.axes) * self.scales
+
+
+class Tower:
+    """x -> linear(x) + two hidden layers, one such map for every fold and head, evaluated together."""
+
+    def __init__(self, *leading: int, generator: torch.Generator, device: torch.device) -> None:
+        def normal(*shape: int, deviation: float) -> torch.Tensor:
+            drawn = torch.randn(*leading, *shape, generator=generator, device=device)
+            return (drawn * deviation).requires_grad_()
+
+        def hidden(n_inputs: int) -> tuple[torch.Tensor, torch.Tensor]:
+            gain = math.sqrt(2 / n_inputs)
+            return normal(n_inputs, HIDDEN_WIDTH, deviation=gain), normal(1, HIDDEN_WIDTH, deviation=0.5)
+
+        self._linear = normal(N_COMPONENTS, EMBEDDING, deviation=0.5 / math.sqrt(N_COMPONENTS))
+        self._hidden = (hidden(N_COMPONENTS), hidden(HIDDEN_WIDTH))
+        self._last = normal(HIDDEN_WIDTH, EMBEDDING, deviation=0.3 / math.sqrt(HIDDEN_WIDTH))
+        self._bias = normal(1, EMBEDDING, deviation=0.0)
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """All of them, each with the leading axes (n_folds, n_heads)."""
+        yield self._linear
+        for weight, bias in self._hidden:
+            yield weight
+            yield bias
+        yield self._last
+        yield self._bias
+
+    def __call__(self, x: torch.Tensor, fold: int | slice) -> torch.Tensor:
+        """From (..., n_heads, n, `N_COMPONENTS`) to (..., n_heads, n, `EMBEDDING`); ... is n_folds or one fold."""
+        state = x
+        for weight, bias in self._hidden:
+            state = torch.nn.functional.gelu(state @ weight[fold] + bias[fold])
+        return x @ self._linear[fold] + state @ self._last[fold] + self._bias[fold]
+
+
+class Critics:
+    """f(x, y) = <g(x), h(y)> for every fold and head. Biases of g and h give terms in x alone and in y alone."""
+
+    def __init__(self, *, n_folds: int, generator: torch.Generator, device: torch.device) -> None:
+        self._g, self._h = (Tower(n_folds, len(HEADS), generator=generator, device=device) for _ in range(2))
+
+    def parameters(self) -> list[torch.Tensor]:
+        """All of them, each with the leading axes (n_folds, n_heads)."""
+        return [*self._g.parameters(), *self._h.parameters()]
+
+    def scores(self, x: torch.Tensor, y: torch.Tensor, fold: int | slice) -> torch.Tensor:
+        """Shape (..., n_heads, n_inputs, n_outputs)."""
+        return self._g(x, fold) @ self._h(y, fold).transpose(-1, -2) / math.sqrt(EMBEDDING)
+
+
+def _train(
+    critics: Critics,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    weights: Floats,
+    folds: tuple[Fold, ...],
+    judge: Callable[[int], tuple[torch.Tensor, torch.Tensor]],
+    training: Training,
+    rng: np.random.Generator,
+) -> None:
+    """Leave every critic as it was when its validation rows judged it best."""
+    parameters, loss = critics.parameters(), training.loss
+    optimiser = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, training.learning_rate, total_steps=training.n_steps, pct_start=0.1
+    )
+    batch_size = min(training.batch_size, *(len(fold.train) for fold in folds))
+    uniform = torch.full((batch_size,), 1 / batch_size, device=x.device)
+    best = torch.full((len(folds), len(HEADS)), math.inf, device=x.device)
+    kept = [parameter.detach().clone() for parameter in parameters]
+    improved_at = 0
+    every = torch.arange(len(folds), device=x.device)[:, None]
+    for step in range(1, training.n_steps + 1):
+        batch = np.stack([_batch(fold.train, weights, batch_size, rng) for fold in folds])
+        chosen = torch.from_numpy(batch).to(x.device)  # (n_folds, batch_size)
+        with torch.enable_grad():
+            parts = (side[every, :, chosen].transpose(1, 2) for side in (x, y))  # (n_folds, n_heads, batch_size, ...)
+            optimiser.zero_grad()
+            loss(critics.scores(*parts, slice(None)), uniform).sum().backward()
+        optimiser.step()
+        schedule.step()
+        if step % EVALUATE_EVERY and step != training.n_steps:
+            continue
+        now = torch.stack([loss(*judge(fold)) for fold in range(len(folds))])  # (n_folds, n_heads)
+        better = now < best  # never where it is NaN
+        best = torch.where(better, now, best)
+        for parameter, copy in zip(parameters, kept, strict=True):
+            copy[better] = parameter[better]
+        improved_at = step if bool(better.any()) else improved_at
+        if step - improved_at >= PATIENCE * EVALUATE_EVERY:
+            break
+    for parameter, copy in zip(parameters, kept, strict=True):
+        parameter.copy_(copy)
+
+
+def _batch(rows: Ints, weights: Floats, size: int, rng: np.random.Generator) -> Ints:
+    """Rows of a batch: all different where they weigh the same, else drawn by weight."""
+    share = weights[rows]
+    if share.min() == share.max():
+        return rng.choice(rows, size=size, replace=False, shuffle=False)
+    return rng.choice(rows, size=size, p=share / share.sum())
+
+
+def weigh(scores: torch.Tensor, weights: torch.Tensor, loss: Loss) -> torch.Tensor:
+    """Non-negative weights of the heads that minimise the loss of the sum of their scores, shape (n_heads,).
+
+    A critic that has learned nothing that carries over gets the weight 0, and if all have, the sum says nothing: the
+    information of unrelated rows comes out as 0 and not below. Few numbers, fitted on rows apart.
+
+    Args:
+        scores: of the validation rows, shape (n_heads, n, n).
+    """
+
+    def objective(values: Floats) -> tuple[float, Floats]:
+        mix = torch.tensor(values, dtype=torch.float32, device=scores.device, requires_grad=True)
+        with torch.enable_grad():
+            loss_of_mix = loss(combine(scores, mix), weights)
+        (gradient,) = torch.autograd.grad(loss_of_mix, mix)
+        return float(loss_of_mix.detach()), gradient.double().cpu().numpy()
+
+    start = np.full(len(scores), 1 / len(scores))
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(scores))
+    return torch.tensor(found.x, dtype=torch.float32, device=scores.device)
+
+
+def combine(scores: torch.Tensor, mix: torch.Tensor) -> torch.Tensor:
+    """The sum of the heads' scores under their weights, shapes (n_heads, n, m) and (n_heads,) to (n, m)."""
+    return torch.tensordot(mix, scores, dims=1)
