@@ -7,7 +7,6 @@ al. 2020 (intervals from cross-validation, arXiv 2007.12671). The stack of criti
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
