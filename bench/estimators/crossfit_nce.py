@@ -48,8 +48,8 @@ class CrossfitNCE:
 
     n_folds: int = 5
     n_samples: int = 8_000
-    n_steps: int = 400
-    batch_size: int = 512
+    n_steps: int = 600
+    batch_size: int = 256
     learning_rate: float = 2e-3
 
     name = "crossfit_nce"

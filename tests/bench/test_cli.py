@@ -78,7 +78,7 @@ def test_settings_are_given_one_by_one(bench: Callable[..., Answer], model: str,
     assert " --setting scales=0.1,0.16 --setting n_draws=64 " in record["provenance"]["command"]
 
 
-def test_a_run_of_which_every_cell_was_refused_is_written_and_says_so(
+def test_a_run_of_which_every_cell_with_variation_was_refused_is_written_and_says_so(
     bench: Callable[..., Answer], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ESTIMATORS, "picky", Picky)
@@ -90,14 +90,14 @@ def test_a_run_of_which_every_cell_was_refused_is_written_and_says_so(
         assert "refused" in out and "nan" not in out.lower()
         assert "needs 99 different rows, got 5; take another" in out
         assert err.splitlines()[-1] == (
-            "tiny, country: picky refused all 8 cells that emergence needs, so the record has none at any number of "
-            "shots; the estimators noisy_channel and exact answer for every cell (--estimator noisy_channel)"
+            "tiny, country: picky refused 4 of the 8 cells that emergence needs, so the record has none at any number "
+            "of shots; the estimators noisy_channel and exact answer for every cell (--estimator noisy_channel)"
         )
     content = json.loads(bench(*run, "--json")[1])[0]["record"]
-    assert content["summary"][-1]["emergence"] is None and content["summary"][-1]["refused_cells"] == 6
+    assert content["summary"][-1]["emergence"] is None and content["summary"][-1]["refused_cells"] == 3
     board = tmp_path / "leaderboard.md"
     assert bench("leaderboard", "--results", str(tmp_path), "--out", str(board))[0] == 0
-    assert "tiny, country: picky refused 6 of the cells that emergence at the last shot needs" in board.read_text()
+    assert "tiny, country: picky refused 3 of the cells that emergence at the last shot needs" in board.read_text()
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,15 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 
 from bench.activations import Extractor
 from bench.blocks import find_blocks
 from bench.errors import EstimationError
-from bench.estimators import MutualInformation, Pairs, Reading
-from bench.measure import measure
+from bench.estimators import MutualInformation, Pairs, Reading, pair_up
+from bench.measure import measure, without_variation
 from bench.records import Measurement, gaps
 from tests.bench.picky_estimator import Picky
 from tests.bench.tiny_models import tiny_model
@@ -37,13 +39,15 @@ class Altered(Picky):
         return self.change(pairs, Picky.estimate(self, pairs, rng))
 
 
-def measured(estimator: Picky, *, device: str = "cpu", shuffled: bool = True) -> Measurement:
+def measured(
+    estimator: Picky, *, device: str = "cpu", shuffled: bool = True, sequences: npt.NDArray[np.int64] = LISTS
+) -> Measurement:
     model = tiny_model("gpt2")
     return measure(
         key=unit_key(estimator=estimator.name, settings=dict(estimator.settings), shuffled=shuffled),
         names=("a", "b", "c", "d"),
-        sequences=LISTS,
-        extractor=Extractor(model, find_blocks(model), bos=None, sample=LISTS),
+        sequences=sequences,
+        extractor=Extractor(model, find_blocks(model), bos=None, sample=sequences),
         estimator=estimator,
         device=device,
         memory_bytes=1 << 30,
@@ -51,23 +55,53 @@ def measured(estimator: Picky, *, device: str = "cpu", shuffled: bool = True) ->
 
 
 def test_a_refused_cell_has_no_number_but_a_reason_and_its_exact_ceiling() -> None:
-    """Block 0 is constant at the separators, and so is every separator alone; nothing else is."""
-    found = measured(Picky())
+    """Names give 4 different rows; so does block 0, which sees no token but its own, and block 1 up to 1 separator."""
+    found = measured(Picky(fewest=5))
+    macro, micro = ((0, 0), (0, 2), (1, 0), (1, 1)), ((0, 0), (1, 0))
     for grid in found.macro.values():
-        assert gaps(grid.values_bits) == gaps(grid.errors_bits) == [(0, 1), (0, 3)]
+        assert gaps(grid.values_bits) == gaps(grid.errors_bits) == list(macro)
     for grid in found.micro.values():
-        assert gaps(grid.values_bits) == [(0, 1), (1, 1)]
-    assert found.shuffled is not None and gaps(found.shuffled.values_bits) == [(0, 1), (0, 3)]
+        assert gaps(grid.values_bits) == list(micro)
+    assert found.shuffled is not None and gaps(found.shuffled.values_bits) == list(macro)
     assert {(entry.side, entry.reason): entry.cells for entry in found.refusals} == {
-        (side, "needs 2 different rows, got 1; take another"): cells
-        for side, cells in (
-            ("macro", ((0, 1), (0, 3))), ("micro", ((0, 1), (1, 1))), ("shuffled", ((0, 1), (0, 3)))
-        )
-    }  # fmt: skip
+        (side, "needs 5 different rows, got 4; take another"): cells
+        for side, cells in (("macro", macro), ("micro", micro), ("shuffled", macro))
+    }
     assert found.macro_ceiling_bits[0] == pytest.approx([2, 0, 2, 0])
     assert found.macro_ceiling_bits[1] == pytest.approx([2, 2, math.log2(12), math.log2(12)])
-    assert found.macro_cap_bits[0] == (pytest.approx(1), None, pytest.approx(1), None)
-    assert found.macro["plain"].values_bits[1] == pytest.approx(found.macro_ceiling_bits[1])
+    assert found.macro_cap_bits == ((None, 0, None, 0), (None, None, *[pytest.approx(math.log2(12) / 2)] * 2))
+    assert found.macro["plain"].values_bits[1][2:] == pytest.approx(found.macro_ceiling_bits[1][2:])
+
+
+def test_where_one_side_is_one_row_the_answer_is_0_whatever_the_estimator() -> None:
+    """Block 0 at a separator, and every separator fed alone: nothing to ask an estimator that refuses all there is."""
+    estimator = Altered(fewest=99)
+    found = measured(estimator)
+    assert found.shuffled is not None
+    for grid in (*found.macro.values(), found.shuffled):
+        assert grid.values_bits[0] == grid.errors_bits[0] == (None, 0, None, 0)
+    for grid in found.micro.values():
+        assert grid.values_bits == grid.errors_bits == ((None, 0), (None, 0))
+    assert found.macro_ceiling_bits[0][1::2] == found.macro_cap_bits[0][1::2] == (0, 0)
+    answered = {("macro", 0, 1), ("macro", 0, 3), ("shuffled", 0, 1), ("shuffled", 0, 3), ("micro", 0, 1), ("micro", 1, 1)}
+    refused = {(entry.side, *cell) for entry in found.refusals for cell in entry.cells}
+    assert not refused & answered and len(refused) == 2 * (2 * 4) + 2 * 2 - len(answered)
+    assert all(min(pairs.input_labels.max(), pairs.output_labels.max()) > 0 for pairs in estimator.seen)
+
+
+@pytest.mark.parametrize("constant", ["inputs", "outputs", "both"])
+def test_a_side_without_variation_answers_every_reading_exactly(constant: str) -> None:
+    one, many = torch.full((6, 3), 0.1), torch.arange(18.0).reshape(6, 3)
+    inputs, outputs = one if constant != "outputs" else many, one if constant != "inputs" else many
+    found = without_variation(Picky(fewest=99), pair_up(inputs, outputs))
+    assert found is not None and found.direction == "exact" and found.headline == "plain"
+    assert found.readings == dict.fromkeys(Picky().labels, Reading(value_nats=0.0, standard_error_nats=0.0))
+    assert (found.ceiling_nats, found.cap_nats, found.n_samples, found.d_model) == (0.0, 0.0, 6, 3)
+
+
+def test_two_rows_that_differ_in_the_last_bit_are_variation() -> None:
+    rows = torch.tensor([[1.0], [1.0 + 2**-23]])
+    assert without_variation(Picky(), pair_up(rows, rows)) is None
 
 
 def test_the_ceiling_of_a_refused_cell_is_that_of_an_answered_one() -> None:
@@ -77,19 +111,27 @@ def test_the_ceiling_of_a_refused_cell_is_that_of_an_answered_one() -> None:
     assert answered.refusals == ()
 
 
-def test_all_cells_may_be_refused() -> None:
+def test_all_cells_with_variation_may_be_refused() -> None:
+    """All but the two separators of block 0."""
     found = measured(Picky(fewest=99))
-    assert len(gaps(found.macro["plain"].values_bits)) == len(gaps(found.macro_cap_bits)) == 2 * 4
-    assert found.direction == "none"
+    assert len(gaps(found.macro["plain"].values_bits)) == len(gaps(found.macro_cap_bits)) == 2 * 4 - 2
+    assert found.direction == "exact"
     assert {entry.reason for entry in found.refusals if entry.side == "macro"} == {
-        f"needs 99 different rows, got {n}; take another" for n in (1, 4, 12)
+        f"needs 99 different rows, got {n}; take another" for n in (4, 12)
     }
 
 
+def test_without_any_answer_no_direction_is_promised() -> None:
+    """Lists without separators: every cell has variation."""
+    found = measured(Picky(fewest=99), sequences=LISTS[:, ::2])
+    assert len(gaps(found.macro["plain"].values_bits)) == 2 * 2 and len(gaps(found.micro["plain"].values_bits)) == 2
+    assert found.direction == "none"
+
+
 def test_a_long_reason_is_cut_and_put_on_one_line() -> None:
-    found = measured(Picky(advice="line\n" * 100))
+    found = measured(Picky(fewest=5, advice="line\n" * 100))
     assert {len(entry.reason) for entry in found.refusals} == {299}
-    assert found.refusals[0].reason.startswith("needs 2 different rows, got 1; line line line")
+    assert found.refusals[0].reason.startswith("needs 5 different rows, got 4; line line line")
     assert found.refusals[0].reason.endswith("line ...")
 
 
