@@ -132,6 +132,55 @@ def run(
         remark(text)
 
 
+@app.command()
+def calibrate(
+    estimator: Annotated[
+        list[str] | None, typer.Option(help="An estimator to calibrate; may be given several times. Default: all.")
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="cases: estimates beside known truths. coverage: of the intervals. cost: beside the paper's."
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small problems only: a minute or two, no model.")] = False,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws the data and whatever estimators draw.")] = 0,
+    model: Annotated[str, typer.Option(help="Model whose activations are used.")] = "smollm2-135m-instruct",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...: where the estimators compute.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Put the estimators to problems whose mutual information is known, and print how far off they are.
+
+    Writes a record a case, and a report and a picture over all records beside them. What is on disk is not done again.
+    """
+    from bench.calibration.run import CalibrateRequest, calibrate
+    from bench.store import Store
+    from bench.terminal import Bars, remark
+    from proxies.calibration import rows_as_data, tables
+    from proxies.calibration_files import write_calibration_report
+
+    out = out / "quick" if quick else out  # not among the records that reports are made of
+    defaults = CalibrateRequest(out=out)
+    request = CalibrateRequest(
+        out=out,
+        estimators=tuple(estimator) if estimator else defaults.estimators,
+        parts=tuple(part) if part else defaults.parts,
+        is_quick=quick,
+        seed=seed,
+        device=device,
+        model=model,
+    )
+    with Bars("estimates") as bars:
+        found = calibrate(request, bars)
+    if as_json:
+        _print_json(rows_as_data(found.cases, found.coverage, found.cost))
+    else:
+        _print_tables(tables(found.cases, found.coverage, found.cost))
+    for path in write_calibration_report(Store(out)):
+        remark(f"{path}: written")
+
+
 @models_app.callback()
 def models(context: typer.Context, as_json: AsJson = False) -> None:
     """List the named models."""

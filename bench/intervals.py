@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bench.errors import EstimationError
 from bench.records import Bits
+
+Z_90 = 1.6448536269514722
+"""Two-sided 90 % quantile of the standard normal."""
 
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal."""
@@ -33,6 +37,23 @@ def mean_over_seeds(values: Sequence[float], standard_errors: Sequence[float]) -
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n_seeds - 1))
     quantile = T_95[min(n_seeds - 1, len(T_95)) - 1]
     return mean, max(within, quantile * spread / math.sqrt(n_seeds))
+
+
+def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
+    """Both ends of Wilson's interval for a probability, within [0, 1] and never of width 0.
+
+    Args:
+        z: two-sided quantile of the standard normal.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference". Equal to
+    `scipy.stats.binomtest(successes, n).proportion_ci(method="wilson")`.
+    """
+    if not 0 <= successes <= n or n == 0:
+        raise EstimationError(f"expected 0 to n successes in n > 0 trials, got {successes} in {n}")
+    share, scale = successes / n, 1 + z**2 / n
+    centre = (share + z**2 / (2 * n)) / scale
+    width = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / scale
+    return max(0.0, centre - width), min(1.0, centre + width)
 
 
 def with_interval(value: float, standard_error: float, *, decimals: int = 2, signed: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 results/emergence/<model>/<task>.<preset>.<estimator>.seed<seed>.<key>.json     one record a run
 results/.units/<key>.json           one measured condition each, shared by runs and reused after a kill
+results/calibration/{cases,coverage}/<estimator>/<case>.seed<seed>.<key>.json and calibration/cost/<case>....json
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from bench.calibration.results import CaseKey, CaseResult, CostKey, CostResult, CoverageKey, CoverageResult
 from bench.errors import RecordError, StorageError
 from bench.records import EmergenceRecord, Measurement, RecordKey, Row, UnitKey
 
@@ -25,7 +27,16 @@ MAX_RECORD_BYTES = 64 << 20
 """No record comes near it; a larger file is not one of ours."""
 
 AnyRow = TypeVar("AnyRow", bound=Row)
-Keyed = TypeVar("Keyed", EmergenceRecord, Measurement)
+Keyed = TypeVar("Keyed", EmergenceRecord, Measurement, CaseResult, CoverageResult, CostResult)
+AnyKey = RecordKey | UnitKey | CaseKey | CoverageKey | CostKey
+Calibrated = CaseResult | CoverageResult | CostResult
+
+Kept = TypeVar("Kept", CaseResult, CoverageResult, CostResult)
+CALIBRATION_FOLDERS: dict[type[Calibrated], str] = {
+    CaseResult: "cases",
+    CoverageResult: "coverage",
+    CostResult: "cost",
+}
 
 TEMPORARY_PREFIX = ".writing-"
 STALE_AFTER_SECONDS = 24 * 3600.0
@@ -106,11 +117,48 @@ class Store:
                 rejected.append(RejectedFile(path=relative, reason=f"{path.name}: no such file"))
         return tuple(stored), tuple(rejected)
 
+    def calibration_case(self, key: CaseKey) -> CaseResult | None:
+        """An estimate of a known information made before, or None."""
+        return _answer(self._calibration_path(key), CaseResult, key)
+
+    def calibration_coverage(self, key: CoverageKey) -> CoverageResult | None:
+        """A coverage experiment made before, or None."""
+        return _answer(self._calibration_path(key), CoverageResult, key)
+
+    def calibration_cost(self, key: CostKey) -> CostResult | None:
+        """A comparison of costs made before, or None."""
+        return _answer(self._calibration_path(key), CostResult, key)
+
+    def write_calibration(self, result: Calibrated) -> Path:
+        """Write a finished result, whole or not at all."""
+        path = self._calibration_path(result.key)
+        write_whole(path, result.model_dump_json(indent=1).encode() + b"\n")
+        return path
+
+    def calibrations(self, kind: type[Kept]) -> tuple[tuple[Kept, ...], tuple[RejectedFile, ...]]:
+        """All calibration results of one kind in path order, and the files there that are none."""
+        stored: list[Kept] = []
+        rejected: list[RejectedFile] = []
+        for path in sorted((self.root / "calibration" / CALIBRATION_FOLDERS[kind]).glob("**/*.json")):
+            try:
+                stored.append(read_row(path, kind))
+            except (RecordError, FileNotFoundError) as error:
+                rejected.append(RejectedFile(path=path.relative_to(self.root).as_posix(), reason=str(error)))
+        return tuple(stored), tuple(rejected)
+
+    def _calibration_path(self, key: CaseKey | CoverageKey | CostKey) -> Path:
+        name = f"{slug(key.case)}.seed{key.seed}.{key.digest()[:8]}.json"
+        folder = self.root / "calibration"
+        if isinstance(key, CostKey):
+            return folder / CALIBRATION_FOLDERS[CostResult] / name
+        kind: type[Calibrated] = CaseResult if isinstance(key, CaseKey) else CoverageResult
+        return folder / CALIBRATION_FOLDERS[kind] / slug(key.estimator) / name
+
     def _unit_path(self, key: UnitKey) -> Path:
         return self.root / ".units" / f"{key.digest()[:32]}.json"
 
 
-def _answer(path: Path, kind: type[Keyed], key: RecordKey | UnitKey) -> Keyed | None:
+def _answer(path: Path, kind: type[Keyed], key: AnyKey) -> Keyed | None:
     """What lies at `path`, if it is whole and answers for `key`."""
     with contextlib.suppress(FileNotFoundError, RecordError):
         row = read_row(path, kind)

@@ -49,13 +49,13 @@ def remark(text: str) -> None:
 class Bars:
     """Progress on stderr with rate and time left; plain lines where stderr is not a terminal. A context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "blocks") -> None:
         self._console = stderr()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("blocks"),
+            TextColumn(unit),
             _Rate(),
             TimeRemainingColumn(),
             console=self._console,
@@ -79,13 +79,13 @@ class Bars:
         """Something without a count begins."""
         self._say(text)
 
-    def plan(self, n_blocks: int) -> None:
-        """This many more blocks will be measured."""
-        self._total += n_blocks
+    def plan(self, n_units: int) -> None:
+        """This many more blocks, or whatever the unit is, will be measured."""
+        self._total += n_units
         self._progress.update(self._task, total=self._total)
 
     def block(self, text: str) -> None:
-        """One block has been measured."""
+        """One unit has been measured."""
         self._say(text)
         self._progress.advance(self._task)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "transformers", "sklearn", "pandas", "huggingface_hub"}
+HEAVY = {"torch", "transformers", "sklearn", "pandas", "huggingface_hub", "matplotlib"}
 
 
 def imported(path: Path) -> set[str]:
@@ -44,8 +44,10 @@ def test_only_the_command_line_sees_proxies_and_nothing_sees_the_command_line(pa
 @pytest.mark.parametrize("path", sorted((ROOT / "proxies").glob("*.py")), ids=lambda path: path.name)
 def test_proxies_see_plain_records_and_no_torch(path: Path) -> None:
     assert not packages(path) & {"torch", "transformers"}
+    assert "matplotlib.pyplot" not in imported(path)
     assert {name for name in imported(path) if name.startswith("bench")} <= {
         "bench.records",
+        "bench.calibration.results",
         "bench.store",
         "bench.intervals",
         "bench.errors",
@@ -54,7 +56,16 @@ def test_proxies_see_plain_records_and_no_torch(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["bench.cli", "bench.catalog", "bench.records", "bench.store", "bench.terminal", "proxies.leaderboard"]
+    "module",
+    [
+        "bench.cli",
+        "bench.catalog",
+        "bench.records",
+        "bench.store",
+        "bench.terminal",
+        "proxies.calibration",
+        "proxies.leaderboard",
+    ],
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({HEAVY!r} & set(sys.modules)))"

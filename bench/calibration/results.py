@@ -15,7 +15,6 @@ CALIBRATION_SCHEMA: Literal[1] = 1
 """Raised when the shape of these rows changes."""
 
 
-
 class CaseKey(Row):
     """What identifies one estimate of a known information."""
 
@@ -81,7 +80,8 @@ class CoverageKey(Row):
     settings: Settings
     n_samples: Positive
     n_seeds: Positive
-    first_seed: int
+    seed: int
+    """The first one."""
 
 
 class CoverageResult(Row):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.estimators.crossfit_nce import CrossfitNCE
 from bench.estimators.exact import Exact
 from bench.estimators.gaussian import Gaussian
+from bench.estimators.infonce_anchor import InfonceAnchor
 from bench.estimators.mine_paper import MinePaper
 from bench.estimators.noisy_channel import NoisyChannel
 from bench.estimators.protocol import Estimator, MutualInformation, Pairs, Reading, pair_up
@@ -15,6 +16,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "exact": Exact,
     "noisy_channel": NoisyChannel,
     "crossfit_nce": CrossfitNCE,
+    "infonce_anchor": InfonceAnchor,
     "mine_paper": MinePaper,
     "gaussian": Gaussian,
 }

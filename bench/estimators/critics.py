@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import minimize
 
 from bench.errors import Refusal
-from bench.estimators.protocol import Pairs
+from bench.estimators.protocol import Pairs, refuse_constant_columns
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -38,8 +38,17 @@ EVALUATE_EVERY = 25
 PATIENCE = 5
 """Evaluations without a better critic in any fold after which training ends."""
 
-MIN_INPUTS_PER_FOLD = 20
-"""Distinct inputs that a fold must hold out: below, its scores are mostly chance."""
+MIN_INPUTS_PER_FOLD = 40
+"""Distinct inputs that a fold must hold out: below, its scores are mostly chance, and so are its validation rows."""
+
+MAX_HEAD_WEIGHT = 2.0
+"""Few validation rows may be told apart without a mistake, and then no weight is too large for them."""
+
+MIN_STEPS = 20
+"""Below, the learning rate has no time to rise."""
+
+N_ERRORS_BETTER = 2.0
+"""Standard errors by which critics must beat silence on validation rows to be heard."""
 
 POWER_ITERATIONS = 4
 """Of the subspace iteration that finds the principal components: matrix products only, many times faster than `eigh`
@@ -102,9 +111,11 @@ def cross_fit(pairs: Pairs, rows: Ints, weights: Floats, training: Training, rng
         rows, weights: which rows of the pairs to use, and their weights, shapes (n_rows,).
 
     Raises:
-        Refusal: fewer than `MIN_INPUTS_PER_FOLD` distinct inputs a fold.
+        Refusal: fewer than `MIN_INPUTS_PER_FOLD` distinct inputs a fold, constant columns, a fold without variation.
     """
-    folds = deal(pairs.input_labels[rows], training.n_folds, rng)
+    labels = pairs.input_labels[rows]
+    folds = deal(labels, training.n_folds, rng)
+    refuse_constant_columns(pairs)
     device = pairs.inputs.device
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
     shares = torch.from_numpy(weights).to(device, torch.float32)
@@ -130,7 +141,7 @@ def cross_fit(pairs: Pairs, rows: Ints, weights: Floats, training: Training, rng
         folds=folds,
         _views=(views[0], views[1]),
         _critics=critics,
-        _stack=tuple(weigh(*judge(fold), training.loss) for fold in range(training.n_folds)),
+        _stack=tuple(weigh(*judge(index), training.loss, labels[fold.validation]) for index, fold in enumerate(folds)),
     )
 
 
@@ -194,6 +205,11 @@ class View:
         _, singular, rotation = torch.linalg.svd(centred @ basis, full_matrices=False)
         axes = basis @ rotation.T
         variances = singular.square()
+        if not float(variances[0]) > 0:
+            raise Refusal(
+                f"all {len(rows)} rows that a fold trains on are equal on one side; use exact or noisy_channel for "
+                f"populations with so few distinct rows"
+            )
         scales = torch.zeros(len(HEADS), 1, N_COMPONENTS, device=rows.device)
         floor = 1e-6 * variances[0]
         for index, (n_seen, power) in enumerate(HEADS):
@@ -204,7 +220,8 @@ class View:
 
     def of(self, rows: torch.Tensor) -> torch.Tensor:
         """Shape (n_heads, n_rows, `N_COMPONENTS`)."""
-        return ((rows - self.mean) @ self.axes) * self.scales
+        components = (rows - self.mean) @ self.axes  # (n_rows, N_COMPONENTS)
+        return components * self.scales
 
 
 class Tower:
@@ -282,9 +299,9 @@ def _train(
         batch = np.stack([_batch(fold.train, weights, batch_size, rng) for fold in folds])
         chosen = torch.from_numpy(batch).to(x.device)  # (n_folds, batch_size)
         with torch.enable_grad():
-            parts = (side[every, :, chosen].transpose(1, 2) for side in (x, y))  # (n_folds, n_heads, batch_size, ...)
+            some_x, some_y = (side[every, :, chosen].transpose(1, 2) for side in (x, y))  # (n_folds, n_heads, ...)
             optimiser.zero_grad()
-            loss(critics.scores(*parts, slice(None)), uniform).sum().backward()
+            loss(critics.scores(some_x, some_y, slice(None)), uniform).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         if step % EVALUATE_EVERY and step != training.n_steps:
@@ -309,28 +326,46 @@ def _batch(rows: Ints, weights: Floats, size: int, rng: np.random.Generator) -> 
     return rng.choice(rows, size=size, p=share / share.sum())
 
 
-def weigh(scores: torch.Tensor, weights: torch.Tensor, loss: Loss) -> torch.Tensor:
+def weigh(scores: torch.Tensor, weights: torch.Tensor, loss: Loss, labels: Ints) -> torch.Tensor:
     """Non-negative weights of the heads that minimise the loss of the sum of their scores, shape (n_heads,).
 
-    A critic that has learned nothing that carries over gets the weight 0, and if all have, the sum says nothing: the
-    information of unrelated rows comes out as 0 and not below. Few numbers, fitted on rows apart.
+    Few numbers, fitted on rows apart. If the sum does not beat a critic that says nothing by `N_ERRORS_BETTER` standard
+    errors there, all weights are 0: the information of unrelated rows then comes out as 0 and not somewhat below.
 
     Args:
         scores: of the validation rows, shape (n_heads, n, n).
+        labels: of their inputs, shape (n,).
     """
 
-    def objective(values: Floats) -> tuple[float, Floats]:
+    def of_mix(values: Floats, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mix = torch.tensor(values, dtype=torch.float32, device=scores.device, requires_grad=True)
-        with torch.enable_grad():
-            loss_of_mix = loss(combine(scores, mix), weights)
-        (gradient,) = torch.autograd.grad(loss_of_mix, mix)
-        return float(loss_of_mix.detach()), gradient.double().cpu().numpy()
+        return mix, loss(combine(scores, mix), weights)
 
-    start = np.full(len(scores), 1 / len(scores))
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(scores))
-    return torch.tensor(found.x, dtype=torch.float32, device=scores.device)
+    def objective(values: Floats) -> tuple[float, Floats]:
+        with torch.enable_grad():
+            mix, total = of_mix(values, weights)
+        (gradient,) = torch.autograd.grad(total, mix)
+        return float(total.detach()), gradient.double().cpu().numpy()
+
+    nothing = np.zeros(len(scores))
+    bounds = [(0.0, MAX_HEAD_WEIGHT)] * len(scores)
+    found = minimize(objective, nothing + 1 / len(scores), jac=True, method="L-BFGS-B", bounds=bounds)
+    with torch.enable_grad():
+        varied = weights.clone().requires_grad_()
+        gain = of_mix(nothing, varied)[1] - of_mix(found.x, varied)[1]
+    (influences,) = torch.autograd.grad(gain, varied)  # of each row on the gain
+    deviations = weights * (influences - influences @ weights)
+    error = clustered_error(deviations.double().cpu().numpy(), labels)
+    is_better = float(gain.detach()) > N_ERRORS_BETTER * error
+    return torch.tensor(found.x if is_better else nothing, dtype=torch.float32, device=scores.device)
+
+
+def clustered_error(deviations: Floats, labels: Ints) -> float:
+    """Standard error of a sum of deviations of which those of equal inputs may go together, shapes (n_rows,)."""
+    return float(np.sqrt(np.square(np.bincount(labels, weights=deviations)).sum()))
 
 
 def combine(scores: torch.Tensor, mix: torch.Tensor) -> torch.Tensor:
     """The sum of the heads' scores under their weights, shapes (n_heads, n, m) and (n_heads,) to (n, m)."""
-    return torch.tensordot(mix, scores, dims=1)
+    combined: torch.Tensor = torch.tensordot(mix, scores, dims=1)
+    return combined

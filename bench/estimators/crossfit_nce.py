@@ -7,19 +7,20 @@ al. 2020 (intervals from cross-validation, arXiv 2007.12671). The stack of criti
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from bench.errors import EstimationError
-from bench.estimators.critics import CrossFitted, Loss, Training, cross_fit
+from bench.estimators.critics import MIN_STEPS, CrossFitted, Loss, Training, clustered_error, cross_fit
 from bench.estimators.exact import entropy, exact_information
-from bench.estimators.noisy_channel import stratified_draws
-from bench.estimators.protocol import MutualInformation, Pairs, Reading, refuse_constant_columns
+from bench.estimators.noisy_channel import ROUNDING_NATS, stratified_draws
+from bench.estimators.protocol import MutualInformation, Pairs, Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,9 @@ class CrossfitNCE:
     The value is a lower bound in expectation: of the information that these critics find with this many rows, not of
     what Shannon's definition counts. A bijection that scrambles its input has all of the information and none that can
     be learned. It cannot pass the entropy of a held-out fold (its `cap_nats`), whatever the truth.
+
+    Where no critic beats silence on the validation rows by two standard errors the value is 0: nothing was found, which
+    a lower bound may say of weak dependence too.
 
     The interval is that of the held-out scores given the critics, each row's influence on both sides of the score
     counted; another sample of the same size trains other critics, which the interval does not hold.
@@ -58,22 +62,18 @@ class CrossfitNCE:
     is_sample_based = True
 
     def __post_init__(self) -> None:
-        if self.n_folds < 2 or self.batch_size < 2 or self.n_steps < 1 or self.learning_rate <= 0:
+        is_possible = self.n_folds >= 2 and self.n_samples >= 2 and self.batch_size >= 2 and self.n_steps >= MIN_STEPS
+        if not (is_possible and 0 < self.learning_rate < math.inf):
             raise EstimationError(
-                "expected n_folds >= 2, batch_size >= 2, n_steps >= 1 and learning_rate > 0, got "
-                f"{self.n_folds}, {self.batch_size}, {self.n_steps} and {self.learning_rate}"
+                f"expected n_folds, n_samples and batch_size of at least 2, n_steps of at least {MIN_STEPS} and a "
+                f"positive learning_rate, got {self.n_folds}, {self.n_samples}, {self.batch_size}, {self.n_steps} and "
+                f"{self.learning_rate}"
             )
 
     @property
     def settings(self) -> Mapping[str, float | int | str | tuple[float, ...]]:
         """Everything in the constructor."""
-        return {
-            "n_folds": self.n_folds,
-            "n_samples": self.n_samples,
-            "n_steps": self.n_steps,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-        }
+        return asdict(self)
 
     def estimate(self, pairs: Pairs, rng: np.random.Generator) -> MutualInformation:
         """Estimate the lower bound.
@@ -83,27 +83,15 @@ class CrossfitNCE:
         """
         started = time.perf_counter()
         fitted = self.fit(pairs, rng)
-        weights = [fitted.weights[fold.held_out] for fold in fitted.folds]
-        scored = [
-            infonce(fitted.held_out_scores(index, pairs), share / share.sum()) for index, share in enumerate(weights)
-        ]
-        masses = np.array([share.sum() for share in weights])
-        value = float(masses @ [part.value_nats for part in scored])
-        deviations = np.concatenate(
-            [share * (part.influences_nats - value) for share, part in zip(weights, scored, strict=True)]
-        )
         ceiling = exact_information(pairs)
+        weights = [fitted.weights[fold.held_out] for fold in fitted.folds]
         caps = [entropy(np.arange(len(share)), share / share.sum()) for share in weights]
         return MutualInformation(
-            readings={
-                self.headline: Reading(
-                    value_nats=value, standard_error_nats=float(np.sqrt(np.square(deviations).sum()))
-                )
-            },
+            readings={self.headline: held_out_reading(fitted, pairs)},
             headline=self.headline,
             direction="lower bound",
             ceiling_nats=ceiling,
-            cap_nats=min(ceiling, float(masses @ caps)),
+            cap_nats=min(ceiling, float(fold_masses(fitted) @ caps)),
             n_samples=len(fitted.rows),
             d_model=pairs.outputs.shape[1],
             seconds=time.perf_counter() - started,
@@ -118,7 +106,6 @@ class CrossfitNCE:
         Raises:
             Refusal: see `estimate`.
         """
-        refuse_constant_columns(pairs)
         rows, weights = draw_rows(pairs.weights, self.n_samples, rng)
         training = Training(
             n_folds=self.n_folds,
@@ -128,6 +115,30 @@ class CrossfitNCE:
             loss=loss or infonce_loss,
         )
         return cross_fit(pairs, rows, weights, training, rng)
+
+
+def held_out_reading(fitted: CrossFitted, pairs: Pairs) -> Reading:
+    """InfoNCE of every fold on the rows that its critics have not seen, folds weighted by their mass."""
+    weights = [fitted.weights[fold.held_out] for fold in fitted.folds]
+    scored = [infonce(fitted.held_out_scores(index, pairs), share / share.sum()) for index, share in enumerate(weights)]
+    value = float(fold_masses(fitted) @ [part.value_nats for part in scored])
+    influences = np.concatenate([part.influences_nats for part in scored])
+    return Reading(value_nats=value, standard_error_nats=held_out_error(fitted, pairs, influences - value))
+
+
+def held_out_error(fitted: CrossFitted, pairs: Pairs, deviations: npt.NDArray[np.float64]) -> float:
+    """Standard error of a weighted mean over held-out rows from their deviations, fold after fold, shape (n_rows,).
+
+    Rows with equal inputs count as one observation.
+    """
+    held_out = np.concatenate([fold.held_out for fold in fitted.folds])
+    labels = pairs.input_labels[fitted.rows[held_out]]
+    return math.hypot(clustered_error(fitted.weights[held_out] * deviations, labels), ROUNDING_NATS)
+
+
+def fold_masses(fitted: CrossFitted) -> npt.NDArray[np.float64]:
+    """The weight of the rows that each fold holds out, shape (n_folds,), sums to 1."""
+    return np.array([fitted.weights[fold.held_out].sum() for fold in fitted.folds])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +184,13 @@ def infonce_loss(scores: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 def draw_rows(
     weights: npt.NDArray[np.float64], n_samples: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """At most `n_samples` draws by weight: which rows came, shape (n_rows,), and the share of the draws of each."""
+    """At most `n_samples` rows, shape (n_rows,), and their weights: of equal weights a random part, else draws by weight.
+
+    Rows drawn more than once come once, with the share of the draws.
+    """
     if len(weights) <= n_samples:
         return np.arange(len(weights)), weights
+    if weights.min() == weights.max():
+        return np.sort(rng.choice(len(weights), size=n_samples, replace=False)), np.full(n_samples, 1 / n_samples)
     rows, counts = np.unique(stratified_draws(weights, n_samples, rng), return_counts=True)
     return rows, counts / n_samples

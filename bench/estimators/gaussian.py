@@ -111,7 +111,7 @@ def refuse_unless_sample(pairs: Pairs) -> None:
     if n < SAMPLES_PER_DIMENSION * d:
         raise Refusal(
             f"{d} dimensions need at least {SAMPLES_PER_DIMENSION * d} samples, got {n}; "
-            f"take more samples or project to at most {n // SAMPLES_PER_DIMENSION} dimensions"
+            f"take more samples or project to fewer dimensions"
         )
     refuse_constant_columns(pairs)
 

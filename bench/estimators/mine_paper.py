@@ -112,6 +112,26 @@ class MinePaper:
             Refusal: fewer than 2 distinct inputs on a side of the split, constant columns, values that overflow.
         """
         started = time.perf_counter()
+        fitted = self.fit(pairs, rng)
+        readings = self.read(fitted, pairs)
+        ceiling = exact_information(pairs)
+        return MutualInformation(
+            readings=readings,
+            headline=self.headline,
+            direction="none",
+            ceiling_nats=ceiling,
+            cap_nats=min(ceiling, information_of_draws(pairs, fitted.split.held_out)),
+            n_samples=pairs.n_samples,
+            d_model=pairs.outputs.shape[1],
+            seconds=time.perf_counter() - started,
+        )
+
+    def fit(self, pairs: Pairs, rng: np.random.Generator) -> Fitted:
+        """Split the rows and train the critic.
+
+        Raises:
+            Refusal: fewer than 2 distinct inputs on a side of the split, constant columns.
+        """
         split = split_rows(pairs, self.n_samples, self.held_out_share, rng)
         refuse_constant_columns(pairs)
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
@@ -119,7 +139,16 @@ class MinePaper:
         critic = new_critic(critic_widths(d_input + d_model, self.hidden_width or d_model), generator)
         critic.to(pairs.inputs.device)
         run = train(critic, pairs, split.train, self.n_epochs, self.learning_rate, generator)
-        held_out = held_out_reading(critic, pairs, split.held_out, generator)
+        return Fitted(critic=critic, split=split, run=run, generator=generator)
+
+    def read(self, fitted: Fitted, pairs: Pairs) -> dict[str, Reading]:
+        """The three readings of a trained critic.
+
+        Raises:
+            Refusal: values that overflow.
+        """
+        run, split = fitted.run, fitted.split
+        held_out = held_out_reading(fitted.critic, pairs, split.held_out, fitted.generator)
         n_train = len(np.unique(split.train))
         train_max = run.best.reading(n_train) if run.best else Reading(value_nats=0.0, standard_error_nats=0.0)
         if run.last is None or not math.isfinite(train_max.value_nats + held_out.value_nats):
@@ -128,17 +157,17 @@ class MinePaper:
                 f"{train_max.value_nats:g} nats, held out {held_out.value_nats:g}; the recipe takes its inputs "
                 f"as they are: lower the learning rate or scale them down"
             )
-        ceiling = exact_information(pairs)
-        return MutualInformation(
-            readings={"train_max": train_max, "last_epoch": run.last.reading(n_train), "held_out": held_out},
-            headline=self.headline,
-            direction="none",
-            ceiling_nats=ceiling,
-            cap_nats=min(ceiling, information_of_draws(pairs, split.held_out)),
-            n_samples=pairs.n_samples,
-            d_model=d_model,
-            seconds=time.perf_counter() - started,
-        )
+        return {"train_max": train_max, "last_epoch": run.last.reading(n_train), "held_out": held_out}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A critic as training left it, the rows on either side, and the generator of what is still to be drawn."""
+
+    critic: torch.nn.Sequential
+    split: Split
+    run: Run
+    generator: torch.Generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,8 @@ def test_where_one_side_is_one_row_the_answer_is_0_whatever_the_estimator() -> N
     for grid in found.micro.values():
         assert grid.values_bits == grid.errors_bits == ((None, 0), (None, 0))
     assert found.macro_ceiling_bits[0][1::2] == found.macro_cap_bits[0][1::2] == (0, 0)
-    answered = {("macro", 0, 1), ("macro", 0, 3), ("shuffled", 0, 1), ("shuffled", 0, 3), ("micro", 0, 1), ("micro", 1, 1)}
+    answered = {(side, 0, position) for side in ("macro", "shuffled") for position in (1, 3)}
+    answered |= {("micro", block, 1) for block in (0, 1)}
     refused = {(entry.side, *cell) for entry in found.refusals for cell in entry.cells}
     assert not refused & answered and len(refused) == 2 * (2 * 4) + 2 * 2 - len(answered)
     assert all(min(pairs.input_labels.max(), pairs.output_labels.max()) > 0 for pairs in estimator.seen)

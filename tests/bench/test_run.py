@@ -270,6 +270,7 @@ def test_states_beyond_the_memory_budget_change_nothing(model: Path, tmp_path: P
 QUICK: dict[str, tuple[tuple[str, str], ...]] = {
     "mine_paper": (("n_epochs", "30"), ("n_samples", "300")),
     "crossfit_nce": (("n_steps", "25"),),
+    "infonce_anchor": (("n_steps", "25"),),
 }
 """Settings under which the estimators that train are done in seconds; the others stay as they are."""
 

@@ -1,7 +1,6 @@
 """The paper's recipe: what it recovers, its quirks one by one, and the held-out number that it lacks."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -24,15 +23,6 @@ from bench.estimators.mine_paper import (
 )
 
 BIT = math.log(2)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Of critics this small a second thread makes ten times the work when another program holds its core."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def correlated(n: int, d: int, correlation: float, seed: int = 0) -> Pairs:
