@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -34,8 +34,10 @@ from bench.calibration.samplers import (
 )
 from bench.errors import EstimationError
 from bench.estimators import Estimator, Pairs, Reading, crossfit_nce, mine_paper, pair_up
+from bench.estimators.critics import CrossFitted
 from bench.estimators.crossfit_nce import CrossfitNCE
 from bench.estimators.gaussian import Gaussian
+from bench.estimators.infonce_anchor import InfonceAnchor, mean_log_ratio
 from bench.estimators.mine_paper import MinePaper
 from bench.estimators.noisy_channel import HEADLINE_SCALE, NoisyChannel, label, normalise
 from bench.intervals import Z_90
@@ -44,6 +46,8 @@ from bench.records import METHOD_VERSION, Bits, rounded
 from tasks.seeds import generator
 
 Floats = npt.NDArray[np.float64]
+ValueOf = Callable[[torch.Tensor, Floats], float]
+"""From scores of a batch and the weights of its rows to what an estimator says of it, nats."""
 
 N_SEEDS = 200
 N_TRAINED_SEEDS = 100
@@ -151,6 +155,8 @@ class Experiment:
         match self.estimator:
             case CrossfitNCE():
                 return "the expected InfoNCE of the same critics on fresh samples of the size of each fold, over folds"
+            case InfonceAnchor():
+                return "the expected log-ratio of the same critics on fresh samples, over folds"
             case MinePaper():
                 return "the expected value of the same critic on fresh samples of the size of the held-out rows"
             case NoisyChannel():
@@ -182,7 +188,11 @@ class Experiment:
         pairs = self.sampler.draw(self.n_samples, sample)
         match self.estimator:
             case CrossfitNCE():
-                return self._trial_of_critics(self.estimator, pairs, own, fresh)
+                fitted = self.estimator.fit(pairs, own)
+                return self._trial_of_critics(fitted, crossfit_nce.held_out_reading(fitted, pairs), fresh, _infonce)
+            case InfonceAnchor():
+                fitted = self.estimator.fit(pairs, own)
+                return self._trial_of_critics(fitted, mean_log_ratio(fitted, pairs), fresh, _mean_of_own)
             case MinePaper():
                 return self._trial_of_critic(self.estimator, pairs, own, fresh)
             case _:
@@ -190,22 +200,18 @@ class Experiment:
                 return Trial(reading=found.readings[self.reading], target_nats=truth_nats)
 
     def _trial_of_critics(
-        self, estimator: CrossfitNCE, pairs: Pairs, own: np.random.Generator, fresh: np.random.Generator
+        self, fitted: CrossFitted, reading: Reading, fresh: np.random.Generator, value_of: ValueOf
     ) -> Trial:
-        fitted = estimator.fit(pairs, own)
         means = [
             np.mean(
                 [
-                    crossfit_nce.infonce(fitted.scores(index, batch.inputs, batch.outputs), batch.weights).value_nats
+                    value_of(fitted.scores(index, batch.inputs, batch.outputs), batch.weights)
                     for batch in self._batches(len(fold.held_out), fresh)
                 ]
             )
             for index, fold in enumerate(fitted.folds)
         ]
-        return Trial(
-            reading=crossfit_nce.held_out_reading(fitted, pairs),
-            target_nats=float(crossfit_nce.fold_masses(fitted) @ means),
-        )
+        return Trial(reading=reading, target_nats=float(crossfit_nce.fold_masses(fitted) @ means))
 
     def _trial_of_critic(
         self, estimator: MinePaper, pairs: Pairs, own: np.random.Generator, fresh: np.random.Generator
@@ -222,6 +228,14 @@ class Experiment:
 
     def _batches(self, n: int, rng: np.random.Generator) -> Iterator[Pairs]:
         return (self.sampler.draw(n, rng) for _ in range(N_FRESH_BATCHES))
+
+
+def _infonce(scores: torch.Tensor, weights: Floats) -> float:
+    return crossfit_nce.infonce(scores, weights).value_nats
+
+
+def _mean_of_own(scores: torch.Tensor, weights: Floats) -> float:
+    return float(scores.diagonal().double().mean())
 
 
 def noisy_truth(sampler: Sampler, channel: NoisyChannel, reading: str) -> Reading:
@@ -309,6 +323,7 @@ EXPERIMENTS: Mapping[str, tuple[Experiment, ...]] = {
     "noisy_channel": _of_noisy_channel(),
     "gaussian": _of_gaussian(),
     "crossfit_nce": _of_trained(CrossfitNCE(n_steps=100, batch_size=128), 32, _STRAIGHT, _BENT, _TAILS),
+    "infonce_anchor": _of_trained(InfonceAnchor(n_steps=100, batch_size=128), 32, _STRAIGHT, _BENT, _TAILS),
     "mine_paper": _of_trained(
         MinePaper(n_epochs=200, n_samples=750, learning_rate=2e-3, hidden_width=32), 8, _STRAIGHT, _BENT, _UNIFORM
     ),

@@ -185,11 +185,13 @@ def _full() -> tuple[Problem, ...]:
             on_dense: tuple[Estimator, ...] = (gaussian, crossfit) if d_model <= 256 or bits == 5 else (gaussian,)
             on_dense = everything if is_main and bits == 5 else on_dense
             found.append(_problem("dense", DenseGaussian(d_model=d_model, truth_bits=bits), n_samples, *on_dense))
-            on_low_rank = (*everything, *tried) if is_main else (gaussian, crossfit)
+            on_low_rank = everything if is_main else (gaussian, crossfit)
+            on_low_rank = (*on_low_rank, *tried) if is_main and bits >= 2 else on_low_rank
             found.append(_problem("low rank", _low_rank(bits, d_model), n_samples, *on_low_rank))
     for bend in ("half-cube", "spiral"):
         for d_model in (64, 256, 768):
-            on_bent = (*everything, *tried) if d_model == 256 else (gaussian, crossfit)
+            on_bent = everything if d_model == 256 else (gaussian, crossfit)
+            on_bent = (*on_bent, *tried) if d_model == 256 and bend == "half-cube" else on_bent
             found.append(_bent(bend, d_model, *on_bent))
     found.append(_bent("fast-spiral", 256, gaussian, *learned))
     for df in (3, 5):

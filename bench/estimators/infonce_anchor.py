@@ -58,7 +58,7 @@ class InfonceAnchor:
             Refusal: as `CrossfitNCE` does.
         """
         started = time.perf_counter()
-        fitted = CrossfitNCE(**asdict(self)).fit(pairs, rng, anchor_loss)
+        fitted = self.fit(pairs, rng)
         ceiling = exact_information(pairs)
         return MutualInformation(
             readings={self.headline: mean_log_ratio(fitted, pairs)},
@@ -70,6 +70,10 @@ class InfonceAnchor:
             d_model=pairs.outputs.shape[1],
             seconds=time.perf_counter() - started,
         )
+
+    def fit(self, pairs: Pairs, rng: np.random.Generator) -> CrossFitted:
+        """The critics of every fold; raises as `estimate` does."""
+        return CrossfitNCE(**asdict(self)).fit(pairs, rng, anchor_loss)
 
 
 def mean_log_ratio(fitted: CrossFitted, pairs: Pairs) -> Reading:
