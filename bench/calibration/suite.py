@@ -159,13 +159,14 @@ def problems(
 
 def _quick() -> tuple[Problem, ...]:
     """A minute on two cores: every estimator on what it is for, on what it must refuse, and on nothing at all."""
-    gaussian, crossfit = _make("gaussian"), _make("crossfit_nce", n_steps=150, n_samples=3_000)
+    gaussian, crossfit = _make("gaussian"), _make("crossfit_nce", n_steps=100, n_samples=2_000)
     mine = _make("mine_paper", n_epochs=100, n_samples=1_000, learning_rate=2e-3)
+    anchor = _make("infonce_anchor", n_steps=100, n_samples=2_000)
     low_rank = LowRank(latents=GaussianLatents(truth_bits=2), d_model=64)
     return (
         _problem("dense", DenseGaussian(d_model=64, truth_bits=2), 4_000, gaussian, crossfit),
         _problem("low rank", LowRank(latents=GaussianLatents(truth_bits=0), d_model=64), 4_000, gaussian, crossfit),
-        _problem("low rank", low_rank, 4_000, gaussian, crossfit, mine),
+        _problem("low rank", low_rank, 4_000, gaussian, crossfit, anchor, mine),
         _problem("low rank", Shuffled(sampler=low_rank), 4_000, gaussian, crossfit, mine),
         _problem("codes", ListCodes(n_names=25, n_items=1, d_model=64), 25, *_on_codes(), gaussian, crossfit),
         _problem("codes", HypercubeCodes(k=8, d_model=64), 256, *_on_codes()),
@@ -186,7 +187,7 @@ def _full() -> tuple[Problem, ...]:
             on_dense = everything if is_main and bits == 5 else on_dense
             found.append(_problem("dense", DenseGaussian(d_model=d_model, truth_bits=bits), n_samples, *on_dense))
             on_low_rank = everything if is_main else (gaussian, crossfit)
-            on_low_rank = (*on_low_rank, *tried) if is_main and bits >= 2 else on_low_rank
+            on_low_rank = (*on_low_rank, *tried) if is_main and bits >= 5 else on_low_rank
             found.append(_problem("low rank", _low_rank(bits, d_model), n_samples, *on_low_rank))
     for bend in ("half-cube", "spiral"):
         for d_model in (64, 256, 768):

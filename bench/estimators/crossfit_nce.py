@@ -184,7 +184,7 @@ def infonce_loss(scores: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 def draw_rows(
     weights: npt.NDArray[np.float64], n_samples: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """At most `n_samples` rows, shape (n_rows,), and their weights: of equal weights a random part, else draws by weight.
+    """At most `n_samples` rows, shape (n_rows,), and their weights: a random part, or draws by weight.
 
     Rows drawn more than once come once, with the share of the draws.
     """
