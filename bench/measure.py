@@ -17,10 +17,8 @@ from bench.errors import EstimationError, Refusal, UsageError
 from bench.estimators import Estimator, MutualInformation, Pairs, Reading, pair_up
 from bench.estimators.exact import exact_information
 from bench.estimators.protocol import Direction
-from bench.records import MAX_REASON, Grid, Matrix, MatrixWithGaps, Measurement, Refused, Side, UnitKey, rounded
+from bench.records import MAX_REASON, Grid, Matrix, MatrixWithGaps, Measurement, Refused, Side, UnitKey, in_bits
 from tasks.seeds import generator
-
-NATS_PER_BIT = math.log(2)
 
 COPIES_OF_ROWS = 3
 """Copies of the rows of one position that an estimate holds: inputs, outputs, normalised outputs."""
@@ -212,18 +210,18 @@ class _Table:
             for row in self._cells[side]
         ]
         return Grid(
-            values_bits=tuple(tuple(_bits(cell.value_nats) if cell else None for cell in row) for row in readings),
+            values_bits=tuple(tuple(in_bits(cell.value_nats) if cell else None for cell in row) for row in readings),
             errors_bits=tuple(
-                tuple(_bits(cell.standard_error_nats) if cell else None for cell in row) for row in readings
+                tuple(in_bits(cell.standard_error_nats) if cell else None for cell in row) for row in readings
             ),
         )
 
     def ceilings(self, side: Side) -> Matrix:
-        return tuple(tuple(_bits(cell.ceiling_nats) for cell in row) for row in self._cells[side])
+        return tuple(tuple(in_bits(cell.ceiling_nats) for cell in row) for row in self._cells[side])
 
     def caps(self, side: Side) -> MatrixWithGaps:
         return tuple(
-            tuple(_bits(cell.cap_nats) if isinstance(cell, MutualInformation) else None for cell in row)
+            tuple(in_bits(cell.cap_nats) if isinstance(cell, MutualInformation) else None for cell in row)
             for row in self._cells[side]
         )
 
@@ -238,7 +236,3 @@ class _Table:
         return tuple(
             Refused(side=side, reason=reason, cells=tuple(cells)) for (side, reason), cells in cells_of.items()
         )
-
-
-def _bits(nats: float) -> float:
-    return rounded(nats / NATS_PER_BIT)

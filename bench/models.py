@@ -114,7 +114,7 @@ def load(
             not the expected one.
         UsageError: no such dtype or device.
     """
-    target = _checked_device(device)
+    target = checked_device(device)
     torch_dtype = _checked_dtype(dtype)
     folder = fetch(entry, progress)
     listing = configuration_listing(folder)
@@ -175,7 +175,7 @@ def untrained_twin(
         listing = configuration_listing(folder)
         tokenizer, config = _read_tokenizer(folder), _read_config(folder)
     dtype = dtype or "float32"
-    target = _checked_device(device or "cpu")
+    target = checked_device(device or "cpu")
     torch_dtype = _checked_dtype(dtype)
     with quiet_libraries(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
@@ -322,7 +322,12 @@ def _checked_dtype(dtype: str) -> torch.dtype:
     return _TORCH_DTYPES[dtype]
 
 
-def _checked_device(device: str) -> torch.device:
+def checked_device(device: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UsageError: it cannot be used here.
+    """
     try:
         target = torch.device(device)
         torch.empty(0, device=target)

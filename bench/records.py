@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -389,6 +390,11 @@ def as_array(matrix: MatrixWithGaps | tuple[tuple[Error | None, ...], ...]) -> n
 def gaps(matrix: tuple[tuple[float | None, ...], ...]) -> list[tuple[int, int]]:
     """The cells (block, column) without a number, in order."""
     return [(block, column) for block, row in enumerate(matrix) for column, value in enumerate(row) if value is None]
+
+
+def in_bits(nats: float) -> float:
+    """Nats as records keep them."""
+    return rounded(nats / math.log(2))
 
 
 def is_saturated(value_bits: npt.ArrayLike, cap_bits: npt.ArrayLike) -> npt.NDArray[np.bool_]:

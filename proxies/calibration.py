@@ -24,6 +24,7 @@ from proxies.calibration_lines import (
     FAMILIES,
     cost_lines,
     covered,
+    holds_truth,
     lines,
     natural,
     ordered,
@@ -54,7 +55,7 @@ above the truth. *refused* is an answer too: the estimator says why it has no nu
 NUMBERS = frozenset(
     {
         "d", "n", "truth", "estimate", "error", "allowed", "cap", "seconds", "seeds", "coverage",
-        "coverage of the mean", "rows", "measured s", "whole estimate s", "times cheaper than the paper", "value",
+        "of the mean", "of the truth", "rows", "measured s", "whole estimate s", "times cheaper than the paper", "value",
     }
 )  # fmt: skip
 """Columns that stand to the right."""
@@ -95,6 +96,13 @@ def report(
         rows = [{"file": file.path, "reason": file.reason} for file in rejected]
         found.append(Table(title="Not valid records", rows=rows))
     return f"{INTRODUCTION}{verdicts}\n\n" + "\n".join(map(_markdown, found))
+
+
+def bars_as_markdown(
+    cases: Sequence[CaseResult], coverage: Sequence[CoverageResult], cost: Sequence[CostResult]
+) -> str:
+    """The table of bars alone, without its title."""
+    return _markdown(_bars_table(bars(cases, coverage, cost))).split("\n", 2)[2]
 
 
 def tables(
@@ -252,14 +260,16 @@ def _coverage_table(coverage: Sequence[CoverageResult], labels: Labels) -> Table
                 "reading": item.reading,
                 "target": item.target,
                 "coverage": f"{share} ({low} to {high})",
-                "coverage of the mean": percent(item.n_covered_mean / item.key.n_seeds),
+                "of the mean": percent(item.n_covered_mean / item.key.n_seeds),
+                "of the truth": percent(holds_truth(item) / item.key.n_seeds),
             }
         )
     return Table(
         title="Coverage of the 90 % intervals",
         rows=rows,
         note="Coverage: seeds whose interval holds its target, with Wilson's 95 % interval. Of the mean: seeds "
-        "whose interval holds the mean over all seeds, which is what other samples and critics would give.",
+        "whose interval holds the mean over all seeds, which is what other samples and critics would give. Of the "
+        "truth: what a lower bound does not promise.",
     )
 
 

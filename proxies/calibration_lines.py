@@ -168,6 +168,14 @@ def cost_lines(result: CostResult) -> list[CostLine]:
     return found
 
 
+def holds_truth(item: CoverageResult) -> int:
+    """Seeds whose 90 % interval holds the truth."""
+    return sum(
+        abs(value - item.truth.value_bits) <= Z_90 * error
+        for value, error in zip(item.values_bits, item.errors_bits, strict=True)
+    )
+
+
 def covered(item: CoverageResult) -> tuple[float, float, float]:
     """The share of seeds whose interval holds its target, and both ends of Wilson's 95 % interval for it."""
     return item.n_covered / item.key.n_seeds, *wilson(item.n_covered, item.key.n_seeds)

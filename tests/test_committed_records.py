@@ -11,6 +11,9 @@ import pytest
 from bench.records import EmergenceRecord
 from bench.store import Store
 from bench.summary import ceiling_of, emergence_of, summarise
+from bench.calibration.results import CaseResult, CostResult, CoverageResult
+from proxies.calibration import bars_as_markdown, report
+from proxies.calibration_picture import picture
 from proxies.noise_scale import render, scale_rows
 from tasks import RANKED_TASKS
 
@@ -121,3 +124,21 @@ def test_the_readme_quotes_the_leaderboard() -> None:
     for line in quoted:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert any(all(cell in row for cell in cells) for row in board.splitlines()), line
+
+
+CALIBRATION = Store(ROOT / "results")
+CASES, COVERAGE, COST = (CALIBRATION.calibrations(kind)[0] for kind in (CaseResult, CoverageResult, CostResult))
+
+
+def test_the_committed_calibration_report_and_picture_are_those_of_the_results() -> None:
+    folder = ROOT / "results" / "calibration"
+    assert (folder / "report.md").read_text(encoding="utf-8") == report(CASES, COVERAGE, COST)
+    assert (folder / "picture.svg").read_bytes() == picture(CASES, COVERAGE)
+
+
+def test_the_documented_bars_are_those_of_the_results() -> None:
+    assert bars_as_markdown(CASES, COVERAGE, COST) in (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8")
+
+
+def test_no_calibration_file_is_broken() -> None:
+    assert not any(CALIBRATION.calibrations(kind)[1] for kind in (CaseResult, CoverageResult, CostResult))

@@ -20,7 +20,7 @@ from bench.estimators.exact import exact_information
 from bench.estimators.mine_paper import N_WARM_UP, MinePaper
 from bench.estimators.noisy_channel import HEADLINE_SCALE, NoisyChannel, label
 from bench.provenance import Start, provenance
-from bench.records import METHOD_VERSION, Bits, rounded
+from bench.records import METHOD_VERSION, Bits, in_bits
 from tasks.seeds import generator
 from tasks.task import QUICK
 
@@ -149,15 +149,15 @@ def compare_costs_on(
             reading=name,
             seconds=round(seconds, 3),
             full_seconds=round(full_seconds, 3),
-            value=Bits(value_bits=_bits(reading.value_nats), error_bits=_bits(reading.standard_error_nats)),
-            error_bits=_bits(reading.value_nats - exact_nats),
+            value=Bits(value_bits=in_bits(reading.value_nats), error_bits=in_bits(reading.standard_error_nats)),
+            error_bits=in_bits(reading.value_nats - exact_nats),
         )
 
     announce(recipe)
     MinePaper(n_epochs=N_WARM_UP + 1).fit(pairs, rng("warm-up"))  # the first epochs allocate
     fitted = Timed.of(lambda: recipe.fit(pairs, rng(recipe.name)))
-    full_seconds = fitted.seconds / fitted.result.run.n_epochs * PAPER.n_epochs
     trained = recipe.read(fitted.result, pairs)
+    full_seconds = fitted.seconds / fitted.result.run.n_epochs * PAPER.n_epochs
     announce(channel)
     noisy = Timed.of(lambda: channel.estimate(pairs, rng(channel.name)))
     announce(crossfit)
@@ -171,7 +171,7 @@ def compare_costs_on(
             f"recipe's {PAPER.n_epochs:,} epochs, values after these; its full time is extrapolated to all, on these "
             f"rows. crossfit_nce can say at most {learned.result.cap_nats / math.log(2):.2f} bits here."
         ),
-        exact_bits=_bits(exact_nats),
+        exact_bits=in_bits(exact_nats),
         paper_epochs=PAPER.n_epochs,
         paper_rows=PAPER.n_samples,
         rows=(
@@ -190,7 +190,3 @@ def compare_costs_on(
         ),
         provenance=provenance(start, command=command, device=device, seconds=time.perf_counter() - started),
     )
-
-
-def _bits(nats: float) -> float:
-    return rounded(nats / math.log(2))

@@ -42,7 +42,7 @@ from bench.estimators.mine_paper import MinePaper
 from bench.estimators.noisy_channel import HEADLINE_SCALE, NoisyChannel, label, normalise
 from bench.intervals import Z_90
 from bench.provenance import Start, provenance
-from bench.records import METHOD_VERSION, Bits, rounded
+from bench.records import METHOD_VERSION, Bits, in_bits
 from tasks.seeds import generator
 
 Floats = npt.NDArray[np.float64]
@@ -372,10 +372,10 @@ def run_experiment(
         key=experiment.key(first_seed),
         reading=experiment.reading,
         target=experiment.target,
-        truth=Bits(value_bits=_bits(truth.value_nats), error_bits=_bits(truth.standard_error_nats)),
-        values_bits=tuple(map(_bits, values)),
-        errors_bits=tuple(map(_bits, errors)),
-        targets_bits=tuple(map(_bits, targets)),
+        truth=Bits(value_bits=in_bits(truth.value_nats), error_bits=in_bits(truth.standard_error_nats)),
+        values_bits=tuple(map(in_bits, values)),
+        errors_bits=tuple(map(in_bits, errors)),
+        targets_bits=tuple(map(in_bits, targets)),
         n_covered=n_covered(values, errors, targets),
         n_covered_mean=n_covered(values, errors, np.full(len(values), values.mean())),
         seconds=round(seconds, 1),
@@ -386,7 +386,3 @@ def run_experiment(
 def n_covered(values: Floats, errors: Floats, targets: Floats) -> int:
     """How many 90 % intervals hold their target, shapes (n_seeds,)."""
     return int((np.abs(values - targets) <= Z_90 * errors).sum())
-
-
-def _bits(nats: float) -> float:
-    return rounded(nats / math.log(2))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import shlex
 import textwrap
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -21,9 +21,9 @@ from bench.calibration.tried import TRIED
 from bench.catalog import resolve
 from bench.errors import Refusal, UsageError
 from bench.estimators import ESTIMATORS, Estimator, MutualInformation, Pairs
-from bench.models import identify
+from bench.models import checked_device, identify
 from bench.provenance import Start, provenance
-from bench.records import METHOD_VERSION, Bits, rounded
+from bench.records import METHOD_VERSION, Bits, in_bits
 from bench.run import Progress
 from bench.store import Store
 from tasks.seeds import generator
@@ -74,8 +74,12 @@ def calibrate(request: CalibrateRequest, progress: Progress) -> Calibration:
     for part in request.parts:
         if part not in PARTS:
             raise UsageError(f"unknown part {part!r}; expected one of {', '.join(PARTS)}")
+    if request.is_quick and request.parts == ("cost",):
+        raise UsageError("nothing to do: the quick form has no costs; leave out --quick")
     if not request.estimators or not request.parts:
         raise UsageError("nothing to do: give at least one estimator and one part")
+    checked_device(request.device)
+    request = replace(request, estimators=tuple(dict.fromkeys(request.estimators)))
     job = _Calibration(request=request, progress=progress, store=Store(request.out), start=Start.now())
     job.store.check_writable()
     return Calibration(
@@ -172,6 +176,13 @@ class _Calibration:
             weights_sha256=problem.weights_sha256,
         )
 
+    def _command(self, part: str, estimator: str) -> str:
+        command = ["bench", "calibrate", "--part", part, "--estimator", estimator, "--seed", str(self.request.seed)]
+        command += ["--quick"] if self.request.is_quick else []
+        command += [] if self.request.model == REAL_MODEL else ["--model", self.request.model]
+        command += [] if self.request.device == "cpu" else ["--device", self.request.device]
+        return shlex.join(command)
+
     def _case(self, problem: Problem, sampler: Sampler, pairs: Pairs, estimator: Estimator, key: CaseKey) -> CaseResult:
         started = time.perf_counter()
         estimate: MutualInformation | None = None
@@ -193,22 +204,21 @@ class _Calibration:
             is_shuffled=isinstance(sampler, Shuffled),
             d_model=pairs.outputs.shape[1],
             n_samples=pairs.n_samples,
-            truth=_bits(at_headline, sampler.truth_error_nats),
-            truth_at_bits={name: _bit(value) for name, value in truths.items()},
+            truth=_bits(at_headline, 0.0 if estimator.name == "exact" else sampler.truth_error_nats),
+            truth_at_bits={name: in_bits(value) for name, value in truths.items()},
             readings={
                 name: _bits(reading.value_nats, reading.standard_error_nats)
                 for name, reading in (estimate.readings.items() if estimate else ())
             },
             headline=estimator.headline,
             direction=estimate.direction if estimate else "none",
-            ceiling_bits=_bit(estimate.ceiling_nats) if estimate else None,
-            cap_bits=_bit(estimate.cap_nats) if estimate else None,
+            ceiling_bits=in_bits(estimate.ceiling_nats) if estimate else None,
+            cap_bits=in_bits(estimate.cap_nats) if estimate else None,
             refusal=refusal,
             seconds=round(seconds, 3),
             provenance=provenance(
                 self.start,
-                command=f"bench calibrate --part cases --estimator {estimator.name} --seed {self.request.seed}"
-                + (" --quick" if self.request.is_quick else ""),
+                command=self._command("cases", estimator.name),
                 device=self.request.device,
                 seconds=seconds,
             ),
@@ -224,8 +234,4 @@ def _truths(sampler: Sampler, estimator: Estimator) -> Mapping[str, float]:
 
 
 def _bits(nats: float, error_nats: float) -> Bits:
-    return Bits(value_bits=_bit(nats), error_bits=_bit(error_nats))
-
-
-def _bit(nats: float) -> float:
-    return rounded(nats / math.log(2))
+    return Bits(value_bits=in_bits(nats), error_bits=in_bits(error_nats))

@@ -221,6 +221,10 @@ def _full() -> tuple[Problem, ...]:
             )
         )
     found.append(_problem("codes", ListCodes(n_names=16, n_items=4, d_model=64), 43_680, mine))
+    for d_model in (16, 32):  # of full rank, with more than ten codes a dimension: for `gaussian` to see through
+        found.append(_problem("codes", ListCodes(n_names=16, n_items=4, d_model=d_model), 43_680, gaussian))
+    broken = Shuffled(sampler=ListCodes(n_names=16, n_items=4, d_model=64))
+    found.append(_problem("codes", broken, 1_024, *_on_codes()))
     found.append(_problem("codes", HypercubeCodes(k=12, d_model=768), 4_096, *_on_codes()))
     return tuple(found)
 

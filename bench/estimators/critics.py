@@ -314,6 +314,12 @@ def _train(
         improved_at = step if bool(better.any()) else improved_at
         if step - improved_at >= PATIENCE * EVALUATE_EVERY:
             break
+    n_lost = int((~torch.isfinite(best)).all(dim=1).sum())
+    if n_lost:
+        raise Refusal(
+            f"the critics of {n_lost} of {len(folds)} folds gave no finite value: training diverged; lower the "
+            f"learning rate of {training.learning_rate:g}"
+        )
     for parameter, copy in zip(parameters, kept, strict=True):
         parameter.copy_(copy)
 
@@ -329,8 +335,9 @@ def _batch(rows: Ints, weights: Floats, size: int, rng: np.random.Generator) -> 
 def weigh(scores: torch.Tensor, weights: torch.Tensor, loss: Loss, labels: Ints) -> torch.Tensor:
     """Non-negative weights of the heads that minimise the loss of the sum of their scores, shape (n_heads,).
 
-    Few numbers, fitted on rows apart. If the sum does not beat a critic that says nothing by `N_ERRORS_BETTER` standard
-    errors there, all weights are 0: the information of unrelated rows then comes out as 0 and not somewhat below.
+    Few numbers, fitted on rows apart, though these rows also said when to stop. If the sum does not beat a critic that
+    says nothing by `N_ERRORS_BETTER` standard errors there, all weights are 0: the information of unrelated rows then
+    mostly comes out as 0 and not somewhat below.
 
     Args:
         scores: of the validation rows, shape (n_heads, n, n).

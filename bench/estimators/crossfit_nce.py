@@ -18,7 +18,7 @@ import torch
 
 from bench.errors import EstimationError
 from bench.estimators.critics import MIN_STEPS, CrossFitted, Loss, Training, clustered_error, cross_fit
-from bench.estimators.exact import entropy, exact_information
+from bench.estimators.exact import exact_information, information_of_rows
 from bench.estimators.noisy_channel import ROUNDING_NATS, stratified_draws
 from bench.estimators.protocol import MutualInformation, Pairs, Reading
 
@@ -34,7 +34,7 @@ class CrossfitNCE:
 
     The value is a lower bound in expectation: of the information that these critics find with this many rows, not of
     what Shannon's definition counts. A bijection that scrambles its input has all of the information and none that can
-    be learned. It cannot pass the entropy of a held-out fold (its `cap_nats`), whatever the truth.
+    be learned. It cannot pass the exact information of a held-out fold's rows (its `cap_nats`), whatever the truth.
 
     Where no critic beats silence on the validation rows by two standard errors the value is 0: nothing was found, which
     a lower bound may say of weak dependence too.
@@ -84,8 +84,10 @@ class CrossfitNCE:
         started = time.perf_counter()
         fitted = self.fit(pairs, rng)
         ceiling = exact_information(pairs)
-        weights = [fitted.weights[fold.held_out] for fold in fitted.folds]
-        caps = [entropy(np.arange(len(share)), share / share.sum()) for share in weights]
+        caps = [
+            information_of_rows(pairs, fitted.rows[fold.held_out], fitted.weights[fold.held_out])
+            for fold in fitted.folds
+        ]
         return MutualInformation(
             readings={self.headline: held_out_reading(fitted, pairs)},
             headline=self.headline,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,28 @@ def exact_information(pairs: Pairs) -> float:
         entropy(pairs.input_labels, pairs.weights)
         + entropy(pairs.output_labels, pairs.weights)
         - entropy(joint, pairs.weights)
+    )
+
+
+def information_of_rows(
+    pairs: Pairs, rows: npt.NDArray[np.int64], weights: npt.NDArray[np.float64] | None = None
+) -> float:
+    """Exact information in nats of some rows as a population of their own, repeats included.
+
+    Args:
+        rows: shape (n_rows,).
+        weights: in proportion, shape (n_rows,); None means equal.
+    """
+    shares = np.full(len(rows), 1 / len(rows)) if weights is None else weights / weights.sum()
+    return exact_information(
+        replace(
+            pairs,
+            inputs=pairs.inputs[:0],  # counting takes the labels
+            outputs=pairs.outputs[:0],
+            weights=shares,
+            input_labels=pairs.input_labels[rows],
+            output_labels=pairs.output_labels[rows],
+        )
     )
 
 

@@ -37,7 +37,8 @@ class Gaussian:
 
     Unbiased if (X, Y) is Gaussian: E log|S| is known exactly for every covariance. If it is not, this is the
     information of the Gaussian with the same covariances, on either side of the truth: calibration and screening only.
-    As the estimate rests on the Gaussian form, it may pass the logarithm of the sample count.
+    A deterministic block is refused where it shows: in a canonical correlation near 1, or in a value above the
+    logarithm of the sample count. A non-linear one may hide behind its curvature and get a number below the truth.
 
     An invertible linear map of either side, and a permutation of the samples, change nothing.
     """
@@ -58,7 +59,8 @@ class Gaussian:
         Time goes with n_samples x (d_input + d_output)^2, memory with (d_input + d_output)^2.
 
         Raises:
-            Refusal: weights, repeated pairs, fewer than `SAMPLES_PER_DIMENSION` samples a dimension, constant or
+            Refusal: weights, repeated pairs, a value above log(n_samples), fewer than
+                `SAMPLES_PER_DIMENSION` samples a dimension, constant or
                 linearly dependent columns, a canonical correlation above `MAX_CORRELATION`.
         """
         started = time.perf_counter()
@@ -78,6 +80,12 @@ class Gaussian:
             value_nats=plug_in - bias(n, d_input, d_output),
             standard_error_nats=standard_error(float(correlations.square().sum()), n, d_input, d_output),
         )
+        if reading.value_nats > ceiling:
+            raise Refusal(
+                f"{reading.value_nats / math.log(2):.1f} bits is more than the log2(n) = {ceiling / math.log(2):.1f} "
+                f"that {n} samples can vouch for: Y looks like a function of X; use noisy_channel for deterministic "
+                f"blocks"
+            )
         return MutualInformation(
             readings={self.headline: reading},
             headline=self.headline,

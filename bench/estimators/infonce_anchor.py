@@ -94,9 +94,12 @@ def anchor_loss(scores: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     anchor = torch.tensor(math.log(n), device=scores.device)
     own = scores.diagonal(dim1=-2, dim2=-1)
     others = scores.masked_fill(torch.eye(n, dtype=torch.bool, device=scores.device), -math.inf)
+    is_uniform = bool(weights.min() == weights.max())
+    shares = (n * weights).log()  # a row is met as another's partner as often as it weighs
     total = torch.zeros_like(own)
-    for axis in (-1, -2):
-        without_partner = torch.logaddexp(others.logsumexp(dim=axis), anchor)
+    for axis, share in ((-1, shares), (-2, shares[:, None])):
+        met = others if is_uniform else others + share
+        without_partner = torch.logaddexp(met.logsumexp(dim=axis), anchor)
         with_partner = torch.logaddexp(without_partner, own)
         total = total + (with_partner - own) + (without_partner - anchor)
     return total @ weights / 2

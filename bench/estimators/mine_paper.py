@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +20,8 @@ import numpy.typing as npt
 import torch
 
 from bench.errors import EstimationError, Refusal
-from bench.estimators.exact import exact_information
+from bench.estimators.critics import clustered_error
+from bench.estimators.exact import exact_information, information_of_rows
 from bench.estimators.noisy_channel import stratified_draws
 from bench.estimators.protocol import MutualInformation, Pairs, Reading, refuse_constant_columns
 
@@ -120,8 +121,8 @@ class MinePaper:
             headline=self.headline,
             direction="none",
             ceiling_nats=ceiling,
-            cap_nats=min(ceiling, information_of_draws(pairs, fitted.split.held_out)),
-            n_samples=pairs.n_samples,
+            cap_nats=min(ceiling, information_of_rows(pairs, fitted.split.held_out)),
+            n_samples=len(fitted.split.train) + len(fitted.split.held_out),
             d_model=pairs.outputs.shape[1],
             seconds=time.perf_counter() - started,
         )
@@ -208,20 +209,6 @@ def draw(
 def n_draws(wanted: int, n_rows: int) -> int:
     """As many as wanted, but not more than rows, or `SMALL_POPULATION_DRAWS` of a small population; at least 2."""
     return max(2, min(wanted, n_rows if n_rows >= SMALL_POPULATION else SMALL_POPULATION_DRAWS))
-
-
-def information_of_draws(pairs: Pairs, rows: npt.NDArray[np.int64]) -> float:
-    """Exact information of drawn rows as a population of their own, nats."""
-    return exact_information(
-        replace(
-            pairs,
-            inputs=pairs.inputs[:0],  # counting takes the labels
-            outputs=pairs.outputs[:0],
-            weights=np.full(len(rows), 1 / len(rows)),
-            input_labels=pairs.input_labels[rows],
-            output_labels=pairs.output_labels[rows],
-        )
-    )
 
 
 def critic_widths(d_input: int, hidden_width: int) -> tuple[int, ...]:
@@ -412,10 +399,11 @@ def held_out_reading(
     each output occurs equally often.
 
     The standard error is that of the mean influence of a row: f(x, y) less what exp f says of x with every output and
-    of y with every input, both in units of mean exp f.
+    of y with every input, both in units of mean exp f. Rows with equal inputs count as one.
     """
-    n, n_distinct = len(rows), len(np.unique(rows))
-    order = torch.from_numpy(rows)[torch.randperm(n, generator=generator)].to(pairs.inputs.device)
+    n = len(rows)
+    drawn = torch.from_numpy(rows)[torch.randperm(n, generator=generator)]
+    order = drawn.to(pairs.inputs.device)
     n_shifts = min(n - 1, max(HELD_OUT_SHIFTS, HELD_OUT_PAIRS // n))
     shifts = (1 + torch.randperm(n - 1, generator=generator)[:n_shifts]).tolist()
     own = score_all(critic, pairs, order, order).double()  # (n,)
@@ -428,7 +416,8 @@ def held_out_reading(
     by_input = ratios.sum(dim=0)  # (n,)
     by_output = sum(ratio.roll(-shift) for shift, ratio in zip([0, *shifts], ratios, strict=True))
     influence = own - by_input - by_output
+    deviations = ((influence - influence.mean()) / n).cpu().numpy()
     return Reading(
         value_nats=float(own.mean() - log_mean),
-        standard_error_nats=float(influence.std(correction=0)) / math.sqrt(n_distinct),
+        standard_error_nats=clustered_error(deviations, pairs.input_labels[drawn.numpy()]),
     )
