@@ -17,8 +17,9 @@ from proxies.calibration_lines import (
     TRAIN_MAX,
     Line,
     cost_lines,
-    holds_truth,
+    n_held,
     ordered,
+    owed,
     percent,
     place,
     scales,
@@ -43,9 +44,6 @@ BOUNDED = tuple(
     + ["low-rank-gaussian-half-cube-", "low-rank-gaussian-spiral-", "low-rank-student", "low-rank-uniform-noise-"]
 )
 """What the bar "on any case" asks for at least, by the beginnings of names."""
-
-NO_BOUND = (PAPER, "infonce_anchor")
-"""Estimators of the information itself, neither bounds nor unbiased: their intervals owe the truth."""
 
 SHUFFLED_ERRORS = 4
 
@@ -207,13 +205,12 @@ def _coverage_bars(coverage: Sequence[CoverageResult]) -> Iterator[BarRow]:
     """One for each estimator that states an interval; of the paper's, the interval of its held-out value."""
     low, high = COVERAGE_RANGE
     for name in ESTIMATORS[1:]:
-        held = "the truth, as it is no bound," if name in NO_BOUND else "its target"
         claim = (
-            f"its 90 % interval holds {held} {100 * low:.0f} to {100 * high:.0f} % of the time, on at least "
+            f"its 90 % interval holds {owed(name)} {100 * low:.0f} to {100 * high:.0f} % of the time, on at least "
             f"{COVERAGE_SEEDS} seeds of {COVERAGE_SAMPLERS} samplers each (settings of the coverage table)"
         )
         found = [
-            ((holds_truth(item) if name in NO_BOUND else item.n_covered) / item.key.n_seeds, item.key.case)
+            (n_held(item) / item.key.n_seeds, item.key.case)
             for item in coverage
             if item.key.estimator == name
             and item.key.n_seeds >= COVERAGE_SEEDS

@@ -23,7 +23,7 @@ from bench.calibration.results import CaseResult, CoverageResult
 from bench.escape import printable
 from bench.intervals import Z_90
 from proxies.calibration_bars import COVERAGE_RANGE
-from proxies.calibration_lines import ESTIMATORS, PAPER, TRAIN_MAX, Line, covered, ordered
+from proxies.calibration_lines import ESTIMATORS, PAPER, TRAIN_MAX, Line, covered, n_held, ordered
 
 TITLE = "Calibration of the estimators of mutual information"
 
@@ -243,7 +243,7 @@ def _description(points: Sequence[Point], experiments: Sequence[CoverageResult])
     """Both panels in words, with the numbers that matter most."""
     parts = list(_points_in_words(points))
     parts += [
-        f"{item.key.estimator} on {item.key.case}: {item.n_covered} of {item.key.n_seeds} intervals hold their target."
+        f"{item.key.estimator} on {item.key.case}: {n_held(item)} of {item.key.n_seeds} intervals hold what they owe."
         for item in experiments
     ]
     return " ".join(parts) or "Nothing was measured."

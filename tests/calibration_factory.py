@@ -18,6 +18,8 @@ from bench.records import METHOD_VERSION, Bits, Provenance
 
 HEADLINES = {"exact": "exact", "noisy_channel": "s=0.16", "gaussian": "gaussian", "crossfit_nce": "held_out"}
 LOW_RANK = "low-rank-gaussian-256d-5bit"
+SHUFFLED, SHUFFLED_CODES = f"{LOW_RANK}-shuffled", "list-codes-16p4-768d-shuffled"
+HEAVY_TAILS, UNIFORM_NOISE = "low-rank-student3df-64d", "low-rank-uniform-noise-64d"
 HOSTILE = (
     "evil|`x`\n# <script>alert(1)</script> [a](http://b.c) $\\frac{ *b* _c_ www.d.e &#177; \u202e\u00e9\u4e2d :smile:"
 )
@@ -83,16 +85,19 @@ def cube(*readings: float, truths: tuple[float, ...] = (8.0, 6.0, 1.0), error: f
 
 
 def paper_case(
-    case: str = LOW_RANK, *, truth: float = 5.0, held_out: float = 3.0, train_max: float = 9.0
+    case: str = LOW_RANK, *, truth: float = 5.0, held_out: float = 3.0, train_max: float = 9.0, **fields: Any
 ) -> CaseResult:
     readings = {"held_out": bits(held_out, 0.05), "train_max": bits(train_max, 0.04), "last_epoch": bits(8.5, 0.04)}
-    return make_case("mine_paper", case, readings, truth=truth, settings={"n_epochs": 300})
+    return make_case("mine_paper", case, readings, truth=truth, settings={"n_epochs": 300}, **fields)
 
 
 def make_coverage(
     estimator: str = "gaussian", case: str = "dense-gaussian-8d-2bit", n_covered: int = 90, *, n_seeds: int = 100,
     reading: str | None = None, target: str = "the truth", n_covered_mean: int | None = None,
+    n_truth: int | None = None,
 ) -> CoverageResult:  # fmt: skip
+    """Of `n_truth` seeds, unless given as many as are covered, the interval holds the truth."""
+    n_truth = n_covered if n_truth is None else n_truth
     return CoverageResult(
         schema_version=1,
         key=CoverageKey(
@@ -100,7 +105,8 @@ def make_coverage(
             n_samples=2_000, n_seeds=n_seeds, seed=0,
         ),
         reading=reading or HEADLINES.get(estimator, "held_out"), target=target, truth=bits(2.0),
-        values_bits=(2.0,) * n_seeds, errors_bits=(0.1,) * n_seeds, targets_bits=(2.0,) * n_seeds,
+        values_bits=(2.0,) * n_truth + (3.0,) * (n_seeds - n_truth), errors_bits=(0.1,) * n_seeds,
+        targets_bits=(2.0,) * n_seeds,
         n_covered=n_covered, n_covered_mean=n_covered if n_covered_mean is None else n_covered_mean, seconds=10.0,
         provenance=PROVENANCE,
     )  # fmt: skip
@@ -138,20 +144,40 @@ CODES = {"list-codes-25p1-768d": 4.644, "list-codes-16p4-768d": 15.415, "list-co
 
 def good_cases() -> list[CaseResult]:
     """Cases with which every bar on cases holds."""
-    found: list[CaseResult] = [cube(), paper_case()]
+    found: list[CaseResult] = [cube(), paper_case(), *_shuffled_cases()]
     for name, entropy in CODES.items():
         found += [codes_case("exact", name, entropy), codes_case("noisy_channel", name, entropy)]
         found.append(codes_case("gaussian", name, entropy, refusal="a canonical correlation of 1 is above 0.999"))
+    for width in (16, 32):
+        found.append(codes_case("gaussian", f"list-codes-16p4-{width}d", 15.415, refusal="outputs are determined"))
     for truth in (0.0, 0.5, 2.0, 5.0, 10.0):
         name = f"dense-gaussian-256d-{truth:g}bit"
         found.append(make_case("gaussian", name, truth=truth, estimate=truth + 0.05, error=0.06, family="dense"))
         found.append(make_case("crossfit_nce", name, truth=truth, estimate=0.02, family="dense"))
-    found.append(make_case("crossfit_nce", LOW_RANK, truth=5, estimate=4.8))
+        for width in (64, 256, 768, 2_048):
+            name = f"low-rank-gaussian-{width}d-{truth:g}bit"
+            found.append(make_case("crossfit_nce", name, truth=truth, estimate=0.96 * truth + 0.01, d_model=width))
+    for name, family in ((HEAVY_TAILS, "heavy tails"), (UNIFORM_NOISE, "uniform noise")):
+        found.append(make_case("crossfit_nce", name, truth=2.0, estimate=1.9, family=family))
     for bend in ("half-cube", "spiral"):
         case = f"low-rank-gaussian-{bend}-256d-5bit"
         found.append(make_case("crossfit_nce", case, truth=5, estimate=4.3, family="transformed"))
-    found.append(make_case("crossfit_nce", f"{LOW_RANK}-shuffled", truth=0, estimate=-0.01, is_shuffled=True))
     return found
+
+
+def _shuffled_cases() -> list[CaseResult]:
+    """Broken pairs for every estimator."""
+    entropy, known = CODES["list-codes-16p4-768d"], {"is_shuffled": True}
+    caps = {"ceiling_bits": entropy, "cap_bits": entropy}
+    return [
+        codes_case("exact", SHUFFLED_CODES, 0.0, **known, **caps),
+        codes_case("noisy_channel", SHUFFLED_CODES, 0.0, 0.02, 0.01, -0.02, **known, **caps),
+        *(
+            make_case(estimator, SHUFFLED, estimate=-0.01, **known)
+            for estimator in ("crossfit_nce", "infonce_anchor", "gaussian")
+        ),
+        paper_case(SHUFFLED, truth=0.0, held_out=0.1, train_max=6.0, **known),
+    ]
 
 
 def good_coverage() -> list[CoverageResult]:

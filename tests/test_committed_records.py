@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.calibration.results import CaseResult, CostResult, CoverageResult
 from bench.records import EmergenceRecord
 from bench.store import Store
 from bench.summary import ceiling_of, emergence_of, summarise
-from bench.calibration.results import CaseResult, CostResult, CoverageResult
 from proxies.calibration import bars_as_markdown, report
 from proxies.calibration_picture import picture
 from proxies.noise_scale import render, scale_rows

@@ -33,8 +33,8 @@ D_MODEL = 768
 PAPER = MinePaper()
 """The recipe with all its epochs and rows."""
 
-N_EPOCHS = 100
-"""Some minutes of the days that the recipe takes."""
+N_EPOCHS = 40
+"""A minute or two of the days that the recipe takes."""
 
 FINEST_SCALE = 0.01
 """Where the noise takes nothing from the lists of a trained model: the reading should be the exact information."""

@@ -205,21 +205,7 @@ def _full() -> tuple[Problem, ...]:
     for n_names, n_items in ((25, 1), (16, 4), (25, 4)):
         codes = ListCodes(n_names=n_names, n_items=n_items, d_model=768)
         estimators = _on_codes() if (n_names, n_items) == (25, 4) else (*_on_codes(), gaussian, *learned)
-        found.append(
-            Problem(
-                name=codes.name,
-                family="codes",
-                build=lambda codes=codes: WholeCodes(  # type: ignore[misc]
-                    name=codes.name,
-                    description=codes.description,
-                    pairs=codes.draw(codes.n_lists, np.random.default_rng(0)),
-                    truth_nats=codes.truth_nats,
-                    scales=(HEADLINE_SCALE,),
-                ),
-                n_samples=codes.n_lists,
-                estimators=estimators,
-            )
-        )
+        found.append(_problem("codes", codes, codes.n_lists, *estimators))
     found.append(_problem("codes", ListCodes(n_names=16, n_items=4, d_model=64), 43_680, mine))
     for d_model in (16, 32):  # of full rank, with more than ten codes a dimension: for `gaussian` to see through
         found.append(_problem("codes", ListCodes(n_names=16, n_items=4, d_model=d_model), 43_680, gaussian))
@@ -255,7 +241,7 @@ def _real(real: Callable[[], RealCodes], model: str, files_sha256: str) -> Itera
             estimators=_on_codes(),
             weights_sha256=files_sha256,
         )
-        for scale in REAL_SCALES:
+        for scale in REAL_SCALES if place == "middle" else (HEADLINE_SCALE,):
             name = f"{codes_name}-noise-{scale:g}"
 
             def noisy(place: str = place, scale: float = scale, name: str = name) -> NoisyCodes:

@@ -52,7 +52,7 @@ class InfonceAnchor:
         return asdict(self)
 
     def estimate(self, pairs: Pairs, rng: np.random.Generator) -> MutualInformation:
-        """Estimate; the standard error is that of the mean over held-out pairs, given the critics.
+        """Estimate; the standard error is that of the mean over held-out pairs, widened as for `CrossfitNCE`.
 
         Raises:
             Refusal: as `CrossfitNCE` does.

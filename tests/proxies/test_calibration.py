@@ -121,8 +121,10 @@ def test_the_cost_table_compares_on_the_same_rows_and_extrapolates_the_paper() -
 
 
 def test_coverage_comes_with_wilsons_interval() -> None:
-    (row,) = markdown_tables(report([], [make_coverage(n_covered_mean=80)], []))["Coverage of the 90 % intervals"][1:]
-    assert row[6:] == ["90.0 % (82.6 % to 94.5 %)", "80.0 %"]
+    found = [make_coverage(n_covered_mean=80, n_truth=70)]
+    header, row = markdown_tables(report([], found, []))["Coverage of the 90 % intervals"]
+    assert header[6:] == ["coverage", "of the target", "of the mean", "of the truth"]
+    assert row[6:] == ["70.0 % (60.4 % to 78.1 %)", "90.0 %", "80.0 %", "70.0 %"]
 
 
 def test_data_for_machines_holds_every_row_and_is_json() -> None:
@@ -131,7 +133,7 @@ def test_data_for_machines_holds_every_row_and_is_json() -> None:
     kinds = [row["kind"] for row in found]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "bar": len(bars([], [], [])),
-        "case": len(good_cases()) + 4,  # two rows for each case of the noisy channel
+        "case": len(good_cases()) + 5,  # two rows for each of the five cases of the noisy channel
         "coverage": 15,
         "cost": 5,
     }

@@ -32,8 +32,8 @@ def test_the_picture_is_xml_with_a_title_a_description_and_a_white_background() 
     root = ElementTree.fromstring(picture(good_cases(), good_coverage()))
     assert root.findtext(f"{SVG}title") == TITLE
     description = root.findtext(f"{SVG}desc") or ""
-    assert "crossfit_nce: estimate minus truth from -9.98 to +0.02 bits, cases: 9." in description
-    assert "mine_paper, training maximum: estimate minus truth from +4.00 to +4.00 bits, cases: 1." in description
+    assert "crossfit_nce: estimate minus truth from -9.98 to +0.02 bits, cases: 30." in description
+    assert "mine_paper, training maximum: estimate minus truth from +4.00 to +6.00 bits, cases: 2." in description
     assert "gaussian on sampler-2: 90 of 100" in description
     first = next(element for element in root.iter(f"{SVG}path") if "fill" in element.get("style", ""))
     assert "#ffffff" in first.get("style", "")
