@@ -60,9 +60,9 @@ def result(folder: Path, key: CostKey, one_thread: None) -> CostResult:
 
 def test_the_defaults_are_all_lists_at_the_paper_s_width() -> None:
     key = cost_key("some-model", "0" * 64)
-    assert (key.case, key.n_rows, key.d_model, key.n_epochs) == ("some-model-middle-block-768d", 11_880, 768, 100)
+    assert (key.case, key.n_rows, key.d_model, key.n_epochs) == ("some-model-middle-block-768d", 11_880, 768, 40)
     assert key.estimators["mine_paper"] == {
-        "n_epochs": 100,
+        "n_epochs": 40,
         "n_samples": 300_000,
         "learning_rate": 1e-4,
         "hidden_width": "d_model",
