@@ -122,7 +122,7 @@ class MinePaper:
             direction="none",
             ceiling_nats=ceiling,
             cap_nats=min(ceiling, information_of_rows(pairs, fitted.split.held_out)),
-            n_samples=len(fitted.split.train) + len(fitted.split.held_out),
+            n_samples=len(np.unique(fitted.split.train)) + len(np.unique(fitted.split.held_out)),
             d_model=pairs.outputs.shape[1],
             seconds=time.perf_counter() - started,
         )

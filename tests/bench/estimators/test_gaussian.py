@@ -185,7 +185,7 @@ def refused_pairs() -> dict[str, tuple[Pairs, str]]:
     constant = with_columns(good.inputs, 1, 4, value=3.7)
     return {
         "deterministic": (nearly_deterministic(), r"correlation of (1|0\.9999\d*) is above 0.999.*use noisy_channel"),
-        "too few": (sample(n=59), "6 dimensions need at least 60 samples, got 59; .* at most 5 dimensions"),
+        "too few": (sample(n=59), "6 dimensions need at least 60 samples, got 59; .* fewer dimensions"),
         "one sample": (sample(n=1), "need at least 60 samples, got 1"),
         "constant": (pair_up(constant, good.outputs), "2 of 6 input columns are constant"),
         "all constant": (pair_up(good.inputs, torch.ones(400, 6)), "6 of 6 output columns are constant"),
