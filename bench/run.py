@@ -118,7 +118,7 @@ def run(request: RunRequest, progress: Progress) -> tuple[RunOutcome, ...]:
 
 def aligned_pool(task: ListTask, model: str, revision: str | None = None) -> AlignedPool:
     """Which names of a task are one token each under the tokenizer of a model; its weights are not loaded."""
-    return align(task, _encoder(load_tokenizer(resolve(model, revision))))
+    return align(task, encoder(load_tokenizer(resolve(model, revision))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +208,7 @@ class _Run:
         )
 
     def _populations(self, task: ListTask, preset: Preset, tokenizer: Tokenizer) -> dict[Condition, ListPopulation]:
-        encode = _encoder(tokenizer)
+        encode = encoder(tokenizer)
         try:
             lists = list_population(
                 task,
@@ -319,7 +319,9 @@ class _Run:
         )
 
 
-def _encoder(tokenizer: Tokenizer) -> Encode:
+def encoder(tokenizer: Tokenizer) -> Encode:
+    """From text to token ids, nothing added."""
+
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
         return ids

@@ -15,7 +15,7 @@ from bench.errors import EstimationError, UsageError
 from bench.estimators.protocol import Pairs, label_rows, pair_up
 from bench.models import bos_token_id, find_blocks, load
 from bench.request import find_task
-from bench.run import N_CHECKED
+from bench.run import N_CHECKED, encoder
 from tasks.prompts import PromptError, list_population
 from tasks.seeds import generator
 from tasks.task import QUICK
@@ -115,14 +115,10 @@ def real_codes(
     if not wanted or not wanted <= set(range(loaded.n_blocks)):
         raise UsageError(f"expected blocks between 0 and {loaded.n_blocks - 1} of {entry.name}, got {blocks}")
 
-    def encode(text: str) -> list[int]:
-        ids: list[int] = loaded.tokenizer(text, add_special_tokens=False).input_ids
-        return ids
-
     try:
         population = list_population(
             list_task,
-            encode,
+            encoder(loaded.tokenizer),
             n_names=QUICK.n_names,
             n_shots=QUICK.n_shots,
             rng=generator(seed, "names", list_task.name),
