@@ -55,8 +55,61 @@ class ListTask:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of everything in the task that can change a prompt or a score (64 hex digits)."""
-        content = {field: value for field, value in asdict(self).items() if field not in ("sources", "licence")}
-        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        return _content_hash(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A query and its accepted answers; demonstrations show the first."""
+
+    query: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairTask:
+    r"""Give each query its answer, after seeing it done for others.
+
+    A demonstration is `item_prefix + query + arrow + answer_prefix + answer + separator`; a prompt is k demonstrations
+    of different pairs and one more query up to and including the arrow: " France: Paris\n Italy:".
+
+    Attributes:
+        pairs: commonest query first; no query occurs twice.
+    """
+
+    name: str
+    version: int
+    description: str
+    item_prefix: str
+    arrow: str
+    answer_prefix: str
+    separator: str
+    pairs: tuple[Pair, ...]
+    sources: tuple[str, ...]
+    licence: str
+
+    def question(self, pair: Pair) -> str:
+        """The query as a prompt ends with it."""
+        return f"{self.item_prefix}{pair.query}{self.arrow}"
+
+    def demonstration(self, pair: Pair) -> str:
+        """The text of one demonstration."""
+        return f"{self.question(pair)}{self.answer_prefix}{pair.answers[0]}{self.separator}"
+
+    @property
+    def example(self) -> str:
+        """A prompt of two demonstrations and a query."""
+        return "".join(map(self.demonstration, self.pairs[:2])) + "".join(map(self.question, self.pairs[2:3]))
+
+    @cached_property
+    def surface_forms(self) -> frozenset[str]:
+        """Every query and every answer, case-folded."""
+        return frozenset(form.casefold() for pair in self.pairs for form in (pair.query, *pair.answers))
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of everything in the task that can change a prompt or a score (64 hex digits)."""
+        return _content_hash(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,3 +137,8 @@ PRESETS = ("quick", "paper")
 def preset_of(task_name: str, preset: str) -> Preset:
     """The sizes of `preset` for a task; a task that the paper does not have takes the country sizes for `paper`."""
     return QUICK if preset == "quick" else PAPER.get(task_name, PAPER["country"])
+
+
+def _content_hash(task: ListTask | PairTask) -> str:
+    content = {field: value for field, value in asdict(task).items() if field not in ("sources", "licence")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
