@@ -21,6 +21,7 @@ from bench.catalog import quoted, read_json_object
 from bench.errors import ModelError, UsageError
 from bench.fetch import fetch
 from bench.loading import check_finite, check_loading_info, quiet_libraries
+from bench.records import ModelInfo
 from bench.sources import HubSource, ModelEntry
 from bench.weights import configuration_listing, files_sha256, weights_sha256
 
@@ -34,6 +35,7 @@ __all__ = [
     "identify",
     "load",
     "load_tokenizer",
+    "model_info",
     "untrained_twin",
 ]
 
@@ -193,6 +195,26 @@ def untrained_twin(
         revision=f"untrained:{seed}", weights_sha256=digest, files_sha256=files_sha256(listing, digest)
     )
     return _ready(model, tokenizer, entry, identity, listing, dtype=dtype, device=target)
+
+
+def model_info(loaded: LoadedModel) -> ModelInfo:
+    """What a record says of the weights."""
+    entry = loaded.entry
+    return ModelInfo(
+        name=entry.name,
+        family=entry.family,
+        variant=entry.variant,
+        precision=entry.precision,
+        dtype=loaded.dtype,
+        revision=loaded.revision,
+        weights_sha256=loaded.weights_sha256,
+        source=entry.origin,
+        licence=entry.licence,
+        n_parameters=loaded.n_parameters,
+        n_blocks=loaded.n_blocks,
+        d_model=loaded.d_model,
+        initializer_range=loaded.initializer_range,
+    )
 
 
 def bos_token_id(tokenizer: Tokenizer) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin, get_type_hints
@@ -11,10 +12,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from bench.errors import EstimationError, UsageError
 from bench.estimators import ESTIMATORS, Estimator
+from bench.hub_text import HUB_TEXTS, fetch_text
 from bench.records import Finite
-from tasks import TASKS, load_task
+from tasks import TASKS, TEXTS, load_task
+from tasks.files import TaskFileError, read_task_file
 from tasks.prompts import PromptError, check_sizes
-from tasks.task import PRESETS, ListTask, Preset, preset_of
+from tasks.task import PRESETS, Preset, Task, TextTask, preset_of
+from tasks.text import TextError, read_text
 
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
@@ -28,7 +32,9 @@ class RunRequest:
 
     Attributes:
         models: names, folders, GGUF files or hub ids, as `bench.catalog.resolve` takes them.
+        tasks: what to measure on; `find_tasks` gives them by name and from files.
         n_names, n_shots: override the preset's sizes; the preset is then called "custom".
+        estimator: its name; None takes the one that fits the population, see `estimator_for`.
         limit: measure only this many lists, drawn at random. For trying things out: never ranked.
         bos: "tokenizer" puts a begin-of-sequence token before macro and micro inputs where the tokenizer does so
             by itself; "none" never does.
@@ -38,13 +44,13 @@ class RunRequest:
     """
 
     models: tuple[str, ...]
-    tasks: tuple[str, ...]
+    tasks: tuple[Task, ...]
     out: Path
     preset: str = "quick"
     n_names: int | None = None
     n_shots: int | None = None
     limit: int | None = None
-    estimator: str = "noisy_channel"
+    estimator: str | None = None
     settings: tuple[tuple[str, str], ...] = ()
     seed: int = 0
     revision: str | None = None
@@ -52,6 +58,15 @@ class RunRequest:
     device: str = "cpu"
     bos: Literal["tokenizer", "none"] = "tokenizer"
     memory_bytes: int = 4 << 30
+
+
+def estimator_for(task: Task) -> str:
+    """The estimator that fits the population of a task.
+
+    Lists of demonstrations are enumerated, so the channel knows their distribution. Windows of a text are a sample, and
+    what is learned from some of them has to hold on others.
+    """
+    return "crossfit_nce" if isinstance(task, TextTask) else "noisy_channel"
 
 
 def make_estimator(name: str, settings: tuple[tuple[str, str], ...] = ()) -> Estimator:
@@ -125,8 +140,26 @@ def _as_text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def find_task(name: str) -> ListTask:
-    """The task of that name.
+def find_tasks(names: Sequence[str], *, files: Sequence[Path] = (), texts: Sequence[str] = ()) -> tuple[Task, ...]:
+    """Tasks by name, from task files, and texts; each once, in this order.
+
+    Args:
+        texts: plain-text files, or names of `bench.hub_text.HUB_TEXTS`.
+
+    Raises:
+        UsageError: a name is unknown, a file cannot be used, two tasks of one name differ, or there is none at all.
+    """
+    found: dict[str, Task] = {}
+    for task in (*map(find_task, names), *map(_from_file, files), *map(_from_text, texts)):
+        if found.setdefault(task.name, task).content_hash != task.content_hash:
+            raise UsageError(f"two different tasks are called {task.name!r}; give the one in your file another name")
+    if not found:
+        raise UsageError(f"no task to do; give --tasks with some of {', '.join(TASKS)}, --task-file or --text")
+    return tuple(found.values())
+
+
+def find_task(name: str) -> Task:
+    """The shipped task of that name.
 
     Raises:
         UsageError: there is none.
@@ -138,7 +171,33 @@ def find_task(name: str) -> ListTask:
     return load_task(name)
 
 
-def preset_for(request: RunRequest, task: ListTask) -> Preset:
+def task_options(name: str) -> list[str]:
+    """How a command asks for the task of a record; of a user's own file only the name is known."""
+    if name in TASKS:
+        return ["--tasks", name]
+    kind, colon, rest = name.partition(":")
+    return ["--text", rest] if colon and kind == "text" else ["--task-file", f"{name}.json"]
+
+
+def _from_file(path: Path) -> Task:
+    try:
+        return read_task_file(path)
+    except TaskFileError as error:
+        raise UsageError(str(error)) from error
+
+
+def _from_text(text: str) -> Task:
+    if text in HUB_TEXTS:
+        return fetch_text(text)
+    if text in TEXTS:
+        return load_task(text)
+    try:
+        return read_text(Path(text))
+    except TextError as error:
+        raise UsageError(str(error)) from error
+
+
+def preset_for(request: RunRequest, task: Task) -> Preset:
     """The sizes to use for a task.
 
     Raises:
@@ -146,11 +205,13 @@ def preset_for(request: RunRequest, task: ListTask) -> Preset:
     """
     if request.preset not in PRESETS:
         raise UsageError(f"unknown preset {request.preset!r}; expected one of {', '.join(PRESETS)}")
-    preset = preset_of(task.name, request.preset)
+    preset = preset_of(task, request.preset)
     if request.n_names is not None or request.n_shots is not None:
         n_names = preset.n_names if request.n_names is None else request.n_names
         n_shots = preset.n_shots if request.n_shots is None else request.n_shots
         preset = Preset(name="custom", n_names=n_names, n_shots=n_shots)
+    if isinstance(task, TextTask):
+        return preset  # looked at when the windows are drawn
     try:
         check_sizes(n_names=preset.n_names, n_shots=preset.n_shots, limit=request.limit)
     except PromptError as error:

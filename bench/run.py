@@ -24,6 +24,7 @@ from bench.models import (
     identify,
     load,
     load_tokenizer,
+    model_info,
     untrained_twin,
 )
 from bench.provenance import Start, provenance
@@ -38,7 +39,7 @@ from bench.records import (
     RecordKey,
     UnitKey,
 )
-from bench.request import RunRequest, changed_settings, find_task, make_estimator, preset_for
+from bench.request import RunRequest, changed_settings, estimator_for, make_estimator, preset_for, task_options
 from bench.sources import HubSource, ModelEntry
 from bench.store import Store
 from bench.summary import summarise
@@ -46,14 +47,16 @@ from tasks import RANKED_TASKS, load_task
 from tasks.prompts import (
     AlignedPool,
     Encode,
-    ListPopulation,
+    Population,
     PromptError,
     align,
     list_population,
     random_word_population,
+    random_word_windows,
+    windows,
 )
 from tasks.seeds import generator
-from tasks.task import ListTask, Preset
+from tasks.task import ListTask, PairTask, Preset, Task, TextTask
 
 N_CHECKED = 128
 """Neighbouring sequences on which the block-by-block pass is compared with the model's own, once per condition: they
@@ -96,13 +99,19 @@ def run(request: RunRequest, progress: Progress) -> tuple[RunOutcome, ...]:
     job = _Run(
         request=request,
         progress=progress,
-        estimator=make_estimator(request.estimator, request.settings),
         store=Store(request.out),
         start=Start.now(),
     )
-    sizes = [(task, preset_for(request, task)) for task in map(find_task, dict.fromkeys(request.tasks))]
+    parts = [
+        _Part(
+            task=task,
+            preset=preset_for(request, task),
+            estimator=make_estimator(request.estimator or estimator_for(task), request.settings),
+        )
+        for task in request.tasks
+    ]
     entries = [resolve(name, request.revision) for name in request.models]
-    if not entries or not sizes:
+    if not entries or not parts:
         raise UsageError("nothing to do: give at least one model and one task")
     if request.bos not in ("tokenizer", "none"):
         raise UsageError(f"--bos must be tokenizer or none, got {request.bos!r}")
@@ -110,15 +119,24 @@ def run(request: RunRequest, progress: Progress) -> tuple[RunOutcome, ...]:
         raise UsageError(f"--seed must be between 0 and 2**63 - 1, got {request.seed}")
     plans = []
     for entry in dict.fromkeys(entries):
-        plans.append(job.plan(entry, sizes))
+        plans.append(job.plan(entry, parts))
         if plans[-1].missing:
             job.store.check_writable(entry.name)
     return tuple(outcome for plan in plans for outcome in job.carry_out(plan))
 
 
-def aligned_pool(task: ListTask, model: str, revision: str | None = None) -> AlignedPool:
+def aligned_pool(task: ListTask | PairTask, model: str, revision: str | None = None) -> AlignedPool:
     """Which names of a task are one token each under the tokenizer of a model; its weights are not loaded."""
     return align(task, encoder(load_tokenizer(resolve(model, revision))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What of a request does not depend on the model: a task, its sizes and the estimator that fits it."""
+
+    task: Task
+    preset: Preset
+    estimator: Estimator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +144,8 @@ class _Missing:
     """A record to be made: its key, its populations, and the conditions measured so far."""
 
     key: RecordKey
-    populations: Mapping[Condition, ListPopulation]
+    estimator: Estimator
+    populations: Mapping[Condition, Population]
     done: dict[Condition, Measurement] = field(default_factory=dict)
 
 
@@ -150,17 +169,16 @@ class _Run:
 
     request: RunRequest
     progress: Progress
-    estimator: Estimator
     store: Store
     start: Start
 
-    def plan(self, entry: ModelEntry, sizes: list[tuple[ListTask, Preset]]) -> _Plan:
+    def plan(self, entry: ModelEntry, parts: list[_Part]) -> _Plan:
         """Look at a model without loading it: which records are there, and what lists the others need."""
         self.progress.stage(f"{entry.name}: finding the weights")
         identity = identify(entry, self.progress.stage)
         if isinstance(entry.source, HubSource):  # from here on this commit, whatever the branch does meanwhile
             entry = replace(entry, source=replace(entry.source, revision=identity.revision))
-        keys = [self._key(entry, identity, task, preset) for task, preset in sizes]
+        keys = [self._key(entry, identity, part) for part in parts]
         found = [self.store.record(key) for key in keys]
         if all(found):
             return _Plan(entry=entry, identity=identity, bos=None, records=tuple(filter(None, found)))
@@ -170,8 +188,8 @@ class _Run:
             identity=identity,
             bos=bos_token_id(tokenizer) if self.request.bos == "tokenizer" else None,
             records=tuple(
-                record or _Missing(key=key, populations=self._populations(task, preset, tokenizer))
-                for record, key, (task, preset) in zip(found, keys, sizes, strict=True)
+                record or _Missing(key=key, estimator=part.estimator, populations=self._populations(part, tokenizer))
+                for record, key, part in zip(found, keys, parts, strict=True)
             ),
         )
 
@@ -186,7 +204,8 @@ class _Run:
                 finished = self._finished(record, info, plan.bos)
                 yield RunOutcome(record=finished, path=self.store.write_record(finished), was_there=False)
 
-    def _key(self, entry: ModelEntry, identity: WeightsIdentity, task: ListTask, preset: Preset) -> RecordKey:
+    def _key(self, entry: ModelEntry, identity: WeightsIdentity, part: _Part) -> RecordKey:
+        task, preset = part.task, part.preset
         return RecordKey(
             schema_version=SCHEMA_VERSION,
             method_version=METHOD_VERSION,
@@ -202,33 +221,52 @@ class _Run:
             n_names=preset.n_names,
             n_shots=preset.n_shots,
             limit=self.request.limit,
-            estimator=self.estimator.name,
-            settings=dict(self.estimator.settings),
+            estimator=part.estimator.name,
+            settings=dict(part.estimator.settings),
             seed=self.request.seed,
         )
 
-    def _populations(self, task: ListTask, preset: Preset, tokenizer: Tokenizer) -> dict[Condition, ListPopulation]:
-        encode = encoder(tokenizer)
+    def _populations(self, part: _Part, tokenizer: Tokenizer) -> dict[Condition, Population]:
+        task, encode, seed = part.task, encoder(tokenizer), self.request.seed
+        excluded = task.surface_forms.union(*(load_task(name).surface_forms for name in RANKED_TASKS))
         try:
-            lists = list_population(
-                task,
-                encode,
-                n_names=preset.n_names,
-                n_shots=preset.n_shots,
-                limit=self.request.limit,
-                rng=generator(self.request.seed, "names", task.name),
-            )
-            words = random_word_population(
-                task,
-                encode,
-                tokenizer.decode,
-                vocabulary_size=len(tokenizer),
-                excluded=task.surface_forms.union(*(load_task(name).surface_forms for name in RANKED_TASKS)),
-                n_names=preset.n_names,
-                n_shots=preset.n_shots,
-                limit=self.request.limit,
-                rng=generator(self.request.seed, "random words"),
-            )
+            if isinstance(task, TextTask):
+                lists = windows(
+                    task,
+                    encode,
+                    n_windows=part.preset.n_names,
+                    n_tokens=part.preset.n_shots,
+                    limit=self.request.limit,
+                    rng=generator(seed, "windows", task.name),
+                )
+                words = random_word_windows(
+                    lists,
+                    encode,
+                    tokenizer.decode,
+                    vocabulary_size=len(tokenizer),
+                    excluded=excluded,
+                    rng=generator(seed, "random words"),
+                )
+            else:
+                lists = list_population(
+                    task,
+                    encode,
+                    n_names=part.preset.n_names,
+                    n_shots=part.preset.n_shots,
+                    limit=self.request.limit,
+                    rng=generator(seed, "names", task.name),
+                )
+                words = random_word_population(
+                    task,
+                    encode,
+                    tokenizer.decode,
+                    vocabulary_size=len(tokenizer),
+                    excluded=excluded,
+                    n_names=part.preset.n_names,
+                    n_shots=part.preset.n_shots,
+                    limit=self.request.limit,
+                    rng=generator(seed, "random words"),
+                )
         except PromptError as error:
             raise UsageError(str(error)) from error
         return {"trained": lists, "untrained_twin": lists, "random_words": words}
@@ -240,7 +278,7 @@ class _Run:
         loaded = load(
             entry, dtype=request.dtype, device=request.device, progress=self.progress.stage, expected=plan.identity
         )
-        info = _model_info(loaded)
+        info = model_info(loaded)
         for record in plan.missing:
             check_memory(record.populations["trained"].sequences, loaded.d_model, request.memory_bytes)
         self.progress.plan(info.n_blocks * len(CONDITIONS) * len(plan.missing))
@@ -256,24 +294,23 @@ class _Run:
         for record in plan.missing:
             for condition in conditions:
                 text = f"{plan.entry.name}, {record.key.task}, {condition.replace('_', ' ')}"
-                record.done[condition] = self._measured(
-                    record.populations[condition], loaded, plan.bos, shuffled=condition == "trained", text=text
-                )
+                record.done[condition] = self._measured(record, condition, loaded, plan.bos, text=text)
 
     def _measured(
-        self, population: ListPopulation, loaded: LoadedModel, bos: int | None, *, shuffled: bool, text: str
+        self, record: _Missing, condition: Condition, loaded: LoadedModel, bos: int | None, *, text: str
     ) -> Measurement:
         """One condition, from the store if it was measured before."""
+        population, estimator = record.populations[condition], record.estimator
         key = UnitKey(
             method_version=METHOD_VERSION,
             files_sha256=loaded.files_sha256,
             dtype=self.request.dtype,
             bos=bos,
             sequences_sha256=hashlib.sha256(population.sequences.tobytes()).hexdigest(),
-            estimator=self.estimator.name,
-            settings=dict(self.estimator.settings),
+            estimator=estimator.name,
+            settings=dict(estimator.settings),
             seed=self.request.seed,
-            shuffled=shuffled,
+            shuffled=condition == "trained",
         )
         known = self.store.unit(key)
         if known is not None:
@@ -287,7 +324,7 @@ class _Run:
             extractor=Extractor(
                 loaded.model, find_blocks(loaded.model), bos=bos, sample=population.sequences[:N_CHECKED]
             ),
-            estimator=self.estimator,
+            estimator=estimator,
             device=self.request.device,
             memory_bytes=self.request.memory_bytes,
             on_block=lambda: self.progress.block(text),
@@ -312,7 +349,7 @@ class _Run:
             ),
             provenance=provenance(
                 self.start,
-                command=_equivalent_command(record.key, changed_settings(self.estimator)),
+                command=_equivalent_command(record.key, changed_settings(record.estimator)),
                 device=self.request.device,
                 seconds=sum(measurement.seconds for measurement in record.done.values()),
             ),
@@ -329,28 +366,9 @@ def encoder(tokenizer: Tokenizer) -> Encode:
     return encode
 
 
-def _model_info(loaded: LoadedModel) -> ModelInfo:
-    entry = loaded.entry
-    return ModelInfo(
-        name=entry.name,
-        family=entry.family,
-        variant=entry.variant,
-        precision=entry.precision,
-        dtype=loaded.dtype,
-        revision=loaded.revision,
-        weights_sha256=loaded.weights_sha256,
-        source=entry.origin,
-        licence=entry.licence,
-        n_parameters=loaded.n_parameters,
-        n_blocks=loaded.n_blocks,
-        d_model=loaded.d_model,
-        initializer_range=loaded.initializer_range,
-    )
-
-
 def _equivalent_command(key: RecordKey, settings: tuple[tuple[str, str], ...]) -> str:
     """The command that measures the same, on a machine where the model goes by the same name."""
-    command = ["bench", "run", key.model, "--tasks", key.task]
+    command = ["bench", "run", key.model, *task_options(key.task)]
     if key.preset == "custom":
         command += ["--n-names", str(key.n_names), "--n-shots", str(key.n_shots)]
     else:

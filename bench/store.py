@@ -1,6 +1,8 @@
 """The results folder: whole-or-nothing writes, look-up by key, a schema check on every read.
 
 results/emergence/<model>/<task>.<preset>.<estimator>.seed<seed>.<key>.json     one record a run
+results/performance/<model>/<task>.<mode>.seed<seed>.<key>.json                 one record a model and task
+results/performance/<model>/<task>.<mode>.seed<seed>.<key>.samples.jsonl        what was asked and answered
 results/.units/<key>.json           one measured condition each, shared by runs and reused after a kill
 results/calibration/{cases,coverage}/<estimator>/<case>.seed<seed>.<key>.json and calibration/cost/<case>....json
 """
@@ -13,6 +15,7 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,14 +24,15 @@ from pydantic import ValidationError
 
 from bench.calibration.results import CaseKey, CaseResult, CostKey, CostResult, CoverageKey, CoverageResult
 from bench.errors import RecordError, StorageError
+from bench.performance import PerformanceKey, PerformanceRecord, Sample, as_lines, sha256
 from bench.records import EmergenceRecord, Measurement, RecordKey, Row, UnitKey
 
 MAX_RECORD_BYTES = 64 << 20
 """No record comes near it; a larger file is not one of ours."""
 
 AnyRow = TypeVar("AnyRow", bound=Row)
-Keyed = TypeVar("Keyed", EmergenceRecord, Measurement, CaseResult, CoverageResult, CostResult)
-AnyKey = RecordKey | UnitKey | CaseKey | CoverageKey | CostKey
+Keyed = TypeVar("Keyed", EmergenceRecord, PerformanceRecord, Measurement, CaseResult, CoverageResult, CostResult)
+AnyKey = RecordKey | PerformanceKey | UnitKey | CaseKey | CoverageKey | CostKey
 Calibrated = CaseResult | CoverageResult | CostResult
 
 Kept = TypeVar("Kept", CaseResult, CoverageResult, CostResult)
@@ -49,6 +53,14 @@ class StoredRecord:
 
     path: str
     record: EmergenceRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPerformance:
+    """A valid performance record and where it lies, relative to the results folder, with forward slashes."""
+
+    path: str
+    record: PerformanceRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +129,41 @@ class Store:
                 rejected.append(RejectedFile(path=relative, reason=f"{path.name}: no such file"))
         return tuple(stored), tuple(rejected)
 
+    def performance_path(self, key: PerformanceKey) -> Path:
+        """Where the performance record of `key` lies or would lie."""
+        name = f"{slug(key.task)}.{key.mode}.seed{key.seed}.{key.digest()[:8]}.json"
+        return self.root / "performance" / slug(key.model) / name
+
+    def performance(self, key: PerformanceKey) -> PerformanceRecord | None:
+        """The record of `key`, or None. One whose samples are damaged or gone counts as not there."""
+        path = self.performance_path(key)
+        record = _answer(path, PerformanceRecord, key)
+        if record is None:
+            return None
+        with contextlib.suppress(OSError):
+            if sha256(samples_path(path).read_bytes()) == record.samples_sha256:
+                return record
+        return None
+
+    def write_performance(self, record: PerformanceRecord, samples: Sequence[Sample]) -> Path:
+        """Write a record and its samples, the samples first, each whole or not at all."""
+        path = self.performance_path(record.key)
+        write_whole(samples_path(path), as_lines(samples))
+        write_whole(path, record.model_dump_json(indent=1).encode() + b"\n")
+        return path
+
+    def performances(self) -> tuple[tuple[StoredPerformance, ...], tuple[RejectedFile, ...]]:
+        """All performance records in path order, and the files that are none."""
+        stored: list[StoredPerformance] = []
+        rejected: list[RejectedFile] = []
+        for path in sorted((self.root / "performance").glob("*/*.json")):
+            relative = path.relative_to(self.root).as_posix()
+            try:
+                stored.append(StoredPerformance(path=relative, record=read_row(path, PerformanceRecord)))
+            except (RecordError, FileNotFoundError) as error:
+                rejected.append(RejectedFile(path=relative, reason=str(error)))
+        return tuple(stored), tuple(rejected)
+
     def calibration_case(self, key: CaseKey) -> CaseResult | None:
         """An estimate of a known information made before, or None."""
         return _answer(self._calibration_path(key), CaseResult, key)
@@ -156,6 +203,11 @@ class Store:
 
     def _unit_path(self, key: UnitKey) -> Path:
         return self.root / ".units" / f"{key.digest()[:32]}.json"
+
+
+def samples_path(record: Path) -> Path:
+    """The samples file beside a performance record."""
+    return record.with_suffix(".samples.jsonl")
 
 
 def _answer(path: Path, kind: type[Keyed], key: AnyKey) -> Keyed | None:

@@ -19,8 +19,6 @@ from bench.intervals import shown, with_interval
 from bench.records import ROUNDING_BITS, Bits, Condition, EmergenceRecord, Refused, Term, as_array
 from bench.sources import ModelEntry
 from bench.summary import ceiling_of, emergence_of
-from tasks.prompts import AlignedPool
-from tasks.task import ListTask
 
 REFUSED = "refused"
 """Shown in place of a number that does not exist, because a cell that it needs was refused."""
@@ -169,7 +167,7 @@ def _blocks_table(record: EmergenceRecord) -> Table:
         found.values > bound.values + ROUNDING_BITS for found, bound in ((fields, ceilings), (twins, ceiling_of(twin)))
     )
     shown_above = [*is_above[:, [row.position for row in record.summary]].flat, *is_twin_above[:, last]]
-    table = _table(
+    table = new_table(
         f"{record.model.name}, {record.key.task}: emergence in bits ± half its 95 % interval, by block and shots",
         caption=f"{trained.key.estimator} ({trained.headline}), {trained.n_sequences:,} lists of {record.key.n_shots} "
         f"out of {record.key.n_names} names ({record.n_survivors} of {record.n_pool} are one token here). "
@@ -199,7 +197,7 @@ def _blocks_table(record: EmergenceRecord) -> Table:
 
 def _summary_table(records: Sequence[EmergenceRecord]) -> Table:
     has_above = any(record.above_ceiling(row) for record in records for row in record.summary)
-    table = _table(
+    table = new_table(
         "Mean over blocks, in bits ± half the 95 % interval (Monte-Carlo error only)",
         caption="Ceiling: the exact macro term minus the measured micro term. Exact: both terms without noise. Macro "
         "ceiling: the entropy of the lists, which no macro term may pass. Shuffled must cover 0. "
@@ -257,7 +255,7 @@ def _number(value: float | None) -> str:
 
 def models_table(entries: Iterable[ModelEntry]) -> Table:
     """The catalog."""
-    table = _table("Models by name; a folder, a .gguf file or an owner/name of the hub works too")
+    table = new_table("Models by name; a folder, a .gguf file or an owner/name of the hub works too")
     table.add_column("name", no_wrap=True)
     table.add_column("family")
     table.add_column("parameters", justify="right")
@@ -272,46 +270,8 @@ def models_table(entries: Iterable[ModelEntry]) -> Table:
     return table
 
 
-def tasks_table(tasks: Iterable[ListTask]) -> Table:
-    """All tasks."""
-    table = _table("Tasks")
-    for column in ("name", "version", "names", "members", "example", "description"):
-        table.add_column(column)
-    for task in tasks:
-        counts = str(len(task.names)), str(len(task.members))
-        table.add_row(task.name, str(task.version), *counts, repr(task.example), task.description)
-    return table
-
-
-def task_tables(task: ListTask, model: str | None, pool: AlignedPool | None) -> list[RenderableType]:
-    """One task in full, with the names that a model's tokenizer keeps."""
-    table = _table(f"Task {task.name}", show_header=False)
-    table.add_column("field", no_wrap=True)
-    table.add_column("value")
-    rows = [
-        ("version", str(task.version)),
-        ("hash", task.content_hash),
-        ("description", task.description),
-        ("example", repr(task.example)),
-        ("names", f"{len(task.names)}: {', '.join(task.names)}"),
-        ("members", f"{len(task.members)} with {len(task.surface_forms)} ways to write them"),
-        ("sources", "; ".join(task.sources)),
-        ("licence", task.licence),
-    ]
-    if pool is not None:
-        rows.append(
-            (
-                f"one token under {printable(model or '')}",
-                f"{len(pool.names)} of {len(task.names)}: {', '.join(pool.names)}",
-            )
-        )
-        rows.append(("several tokens, or unknown", ", ".join(pool.rejected) or "none"))
-    for name, value in rows:
-        table.add_row(name, value)
-    return [table]
-
-
-def _table(title: str, *, caption: str | None = None, show_header: bool = True) -> Table:
+def new_table(title: str, *, caption: str | None = None, show_header: bool = True) -> Table:
+    """An empty table; title and caption are never read as markup."""
     return Table(
         title=Text(printable(title)),
         caption=Text(printable(caption)) if caption else None,

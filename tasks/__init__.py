@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from functools import cache
 
-from tasks.lists import load_list_task
-from tasks.task import ListTask
+from tasks.task import ListTask, PairTask, Task, TextTask
+from tasks.text import DATA_FOLDER, load_text_task
 
-TASKS = {
-    "country": "country.json",
-    "animal": "animal.json",
-    "colour": "colour.json",
-}
-"""Every task by name, with its file in `tasks/data/`. A new task is one data file and one line here."""
+LISTS = ("country", "animal", "colour", "element", "us-state")
+
+PAIRS = (
+    "country-capital",
+    "country-currency",
+    "country-demonym",
+    "element-symbol",
+    "animal-young",
+    "object-colour",
+    "antonym",
+    "singular-plural",
+    "present-past",
+    "verb-gerund",
+    "adjective-comparative",
+    "word-first-letter",
+    "number-successor",
+    "english-french",
+    "english-spanish",
+    "english-german",
+)
+
+TEXTS = ("text-sample",)
+
+TASKS = (*LISTS, *PAIRS, *TEXTS)
+"""Every shipped task; its data is `tasks/data/NAME.json`. A new task is one data file and one word here."""
 
 RANKED_TASKS = ("animal", "colour", "country")
 """The tasks of arXiv 2405.12617: a model is ranked when it has all of them, and no random word is a member of one.
@@ -20,10 +39,30 @@ Kept apart from `TASKS`, so that a new task changes no number of the others."""
 
 
 @cache
-def load_task(name: str) -> ListTask:
+def load_task(name: str) -> Task:
     """The task of that name.
 
     Raises:
         KeyError: no task has that name.
     """
-    return load_list_task(TASKS[name])
+    if name in TEXTS:
+        return load_text_task(f"{name}.json")
+    if name not in TASKS:
+        raise KeyError(name)
+    from tasks.files import read_task_file  # here, because it takes a while and the names alone do not need it
+
+    return read_task_file(DATA_FOLDER / f"{name}.json")
+
+
+__all__ = [
+    "LISTS",
+    "PAIRS",
+    "RANKED_TASKS",
+    "TASKS",
+    "TEXTS",
+    "ListTask",
+    "PairTask",
+    "Task",
+    "TextTask",
+    "load_task",
+]

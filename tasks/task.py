@@ -112,9 +112,42 @@ class PairTask:
         return _content_hash(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextTask:
+    """Natural text: windows of tokens from the start of sentences. Nothing is asked, so it has no accuracy."""
+
+    name: str
+    version: int
+    description: str
+    sentences: tuple[str, ...]
+    sources: tuple[str, ...]
+    licence: str
+
+    @property
+    def example(self) -> str:
+        """How the first sentence begins."""
+        return " ".join(self.sentences[0].split()[:8]) if self.sentences else ""
+
+    @cached_property
+    def surface_forms(self) -> frozenset[str]:
+        """No word of a text is an answer."""
+        return frozenset()
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of everything in the task that can change a window (64 hex digits)."""
+        return _content_hash(self)
+
+
+Task = ListTask | PairTask | TextTask
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """How many names are drawn from the pool, and how many demonstrations a full prompt has."""
+    """How many items are drawn from the pool, and how many demonstrations a full prompt has.
+
+    Of a text: how many windows, and how many tokens each has.
+    """
 
     name: str
     n_names: int
@@ -124,6 +157,12 @@ class Preset:
 QUICK = Preset(name="quick", n_names=12, n_shots=4)
 """12 names, 4 shots: all 11,880 lists, small enough to enumerate on two cores."""
 
+QUICK_PAIRS = Preset(name="quick", n_names=12, n_shots=3)
+"""12 pairs, 3 shots: all 1,320 lists; a demonstration of a pair is twice as long and there are many such tasks."""
+
+QUICK_TEXT = Preset(name="quick", n_names=1024, n_shots=8)
+"""1,024 windows of 8 tokens."""
+
 PAPER = {
     "country": Preset(name="paper", n_names=25, n_shots=4),
     "animal": Preset(name="paper", n_names=16, n_shots=5),
@@ -131,14 +170,21 @@ PAPER = {
 }
 """The population sizes of arXiv 2405.12617: 303,600, 524,160 and 360,360 lists."""
 
+PAPER_TEXT = Preset(name="paper", n_names=300_000, n_shots=8)
+"""The windows of arXiv 2405.12617."""
+
 PRESETS = ("quick", "paper")
 
 
-def preset_of(task_name: str, preset: str) -> Preset:
-    """The sizes of `preset` for a task; a task that the paper does not have takes the country sizes for `paper`."""
-    return QUICK if preset == "quick" else PAPER.get(task_name, PAPER["country"])
+def preset_of(task: Task, preset: str) -> Preset:
+    """The sizes of `preset` for a task; what the paper does not have takes its country sizes for `paper`."""
+    if isinstance(task, TextTask):
+        return QUICK_TEXT if preset == "quick" else PAPER_TEXT
+    if preset == "quick":
+        return QUICK_PAIRS if isinstance(task, PairTask) else QUICK
+    return PAPER.get(task.name, PAPER["country"])
 
 
-def _content_hash(task: ListTask | PairTask) -> str:
+def _content_hash(task: Task) -> str:
     content = {field: value for field, value in asdict(task).items() if field not in ("sources", "licence")}
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -18,7 +18,7 @@ from bench.request import find_task
 from bench.run import N_CHECKED, encoder
 from tasks.prompts import PromptError, list_population
 from tasks.seeds import generator
-from tasks.task import QUICK
+from tasks.task import QUICK, TextTask
 
 ROWS_AT_ONCE = 4096
 """Rows that are turned in float64 at a time."""
@@ -108,6 +108,8 @@ def real_codes(
         UsageError: there is no such model, task or block, or the model cannot be used.
     """
     list_task, entry = find_task(task), resolve(model)
+    if isinstance(list_task, TextTask):
+        raise UsageError(f"{task!r} is a text, whose windows cannot be enumerated; choose a list or pairs")
     loaded = load(entry, device=device, progress=progress)
     if blocks is None:
         blocks = tuple(place_of(place, loaded.n_blocks) for place in PLACES)

@@ -21,12 +21,12 @@ import torch
 from bench.errors import UsageError
 from bench.estimators import ESTIMATORS
 from bench.records import EmergenceRecord
-from bench.request import RunRequest, find_task
+from bench.request import RunRequest, find_tasks
 from bench.run import aligned_pool, run
 from bench.store import Store, read_row
 from bench.summary import ceiling_of, emergence_of, exact_of
 from tests.bench.picky_estimator import Picky
-from tests.bench.tiny_models import save_list_model
+from tests.bench.tiny_models import load_list, save_list_model
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -56,7 +56,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def request(model: Path, out: Path, **changes: Any) -> RunRequest:
     fields: dict[str, Any] = {"models": (str(model),), "tasks": ("country",), "out": out, "n_names": 6, "n_shots": 3}
-    return RunRequest(**(fields | changes))
+    fields |= changes
+    return RunRequest(**(fields | {"tasks": find_tasks(fields["tasks"])}))
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +99,12 @@ def test_block_0_carries_nothing_about_the_list_at_the_separator(record: Emergen
 
 def test_what_is_recorded_is_what_was_measured(record: EmergenceRecord, model: Path) -> None:
     assert record.key.preset == "custom"
-    assert (record.n_pool, record.n_survivors) == (len(find_task("country").names), 30)
+    assert (record.n_pool, record.n_survivors) == (len(load_list("country").names), 30)
     trained, twin, words = (record.measurements[name] for name in ("trained", "untrained_twin", "random_words"))
     assert trained.names == twin.names and set(trained.names) <= set(
-        aligned_pool(find_task("country"), str(model)).names
+        aligned_pool(load_list("country"), str(model)).names
     )
-    assert not set(words.names) & find_task("country").surface_forms
+    assert not set(words.names) & load_list("country").surface_forms
     assert (
         len({item.key.files_sha256 for item in (trained, twin)}) == 2
         and trained.key.files_sha256 == words.key.files_sha256
@@ -389,7 +390,9 @@ def test_a_request_that_cannot_be_met_is_refused_in_words(
 @pytest.mark.timeout(600)  # the first time it downloads and converts the weights
 def test_real_weights_end_to_end(tmp_path: Path) -> None:
     """SmolLM2-135M on 60 lists: the ceilings are the entropies, the trained model differs from its twin."""
-    command = RunRequest(models=("smollm2-135m-instruct",), tasks=("country",), out=tmp_path, n_names=5, n_shots=3)
+    command = RunRequest(
+        models=("smollm2-135m-instruct",), tasks=find_tasks(["country"]), out=tmp_path, n_names=5, n_shots=3
+    )
     record = run(command, Told())[0].record
     trained = record.measurements["trained"]
     assert (record.model.n_blocks, record.model.d_model, record.model.n_parameters) == (30, 576, 134_515_008)

@@ -14,7 +14,8 @@ import transformers
 from tokenizers import decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from tasks import TASKS, load_task
+from tasks import load_task
+from tasks.task import ListTask, PairTask
 
 N_LAYERS = 2
 D_MODEL = 16
@@ -179,13 +180,32 @@ def _gguf_tensors(model: PreTrainedModel) -> list[tuple[str, npt.NDArray[np.floa
     return tensors
 
 
+LIST_TASKS = ("country", "animal", "colour")
+
+
+def load_list(name: str) -> ListTask:
+    task = load_task(name)
+    assert isinstance(task, ListTask)
+    return task
+
+
+def load_pairs(name: str) -> PairTask:
+    task = load_task(name)
+    assert isinstance(task, PairTask)
+    return task
+
+
 def list_tokenizer(*, prepends_bos: bool = False) -> PreTrainedTokenizerFast:
-    """A tokenizer in which the first 30 names of every list task and 40 invented words are one token each."""
-    names = [f" {name}" for task in TASKS for name in load_task(task).names[:30]]
+    """A tokenizer in which the first 30 names of three list tasks and 40 invented words are one token each.
+
+    So are the marks of pair tasks and the words of the first 30 antonyms that are none of these.
+    """
+    names = [f" {name}" for task in LIST_TASKS for name in load_list(task).names[:30]]
     invented = [f" {first}{second}" for first in ("blor", "fren", "gask", "mip", "tund") for second in "aeiouxyz"]
-    pieces = dict.fromkeys([END_OF_TEXT, "?", ",", *names, *invented])
+    antonyms = [f" {word}" for pair in load_pairs("antonym").pairs[:30] for word in (pair.query, pair.answers[0])]
+    pieces = dict.fromkeys([END_OF_TEXT, "?", ",", *names, *invented, ":", "\n", *antonyms])
     inner = tokenizers.Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="?"))
-    inner.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r" ?\w+|,"), "isolated")
+    inner.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r" ?\w+|,|:|\n"), "isolated")
     inner.decoder = decoders.Fuse()
     if prepends_bos:
         inner.post_processor = processors.TemplateProcessing(

@@ -1,4 +1,4 @@
-"""The data of the list tasks: form, spelling and facts of the three lists that the package ships."""
+"""The data of the list tasks: form, spelling and facts of the lists that the package ships."""
 
 import json
 import re
@@ -14,8 +14,8 @@ KEYS = [
     "schema", "name", "kind", "version", "description", "item_prefix", "separator", "names", "members", "sources",
     "licence",
 ]  # fmt: skip
-POOL = {"country": 60, "animal": 60, "colour": 45}  # fewest names to draw from
-MEMBERS = {"country": 193 + 2, "animal": 500, "colour": 200}  # fewest members
+POOL = {"country": 60, "animal": 60, "colour": 45, "element": 50, "us-state": 40}  # fewest names to draw from
+MEMBERS = {"country": 193 + 2, "animal": 500, "colour": 200, "element": 118, "us-state": 50}  # fewest members
 NOT_UN = {
     "Vatican City", "Palestine", "Taiwan", "Kosovo", "England", "Scotland", "Wales", "Northern Ireland",
 }  # fmt: skip
@@ -77,7 +77,7 @@ def test_names_are_distinct_one_word_members(name: str) -> None:
     names, members = load(name)["names"], load(name)["members"]
     assert len(set(names)) == len(names)
     assert [n for n in names if n not in members] == []
-    word = r"[A-Z][a-z]+" if name == "country" else r"[a-z]+"
+    word = r"[A-Z][a-z]+" if name in ("country", "us-state") else r"[a-z]+"
     assert [n for n in names if not re.fullmatch(word, n)] == []
 
 
@@ -104,7 +104,7 @@ def test_members_are_sorted(name: str) -> None:
     assert members == sorted(members, key=lambda m: (m.casefold(), m))
 
 
-@pytest.mark.parametrize("name", ["animal", "colour"])
+@pytest.mark.parametrize("name", ["animal", "colour", "element"])
 def test_common_nouns_are_lower_case(name: str) -> None:
     assert [form for form, _ in forms(name) if form != form.lower()] == []
 
@@ -113,6 +113,20 @@ def test_all_un_members_are_countries() -> None:
     members = set(load("country")["members"])
     assert NOT_UN <= members
     assert len(members - NOT_UN) == 193
+
+
+def test_all_elements_and_states_are_there() -> None:
+    assert len(load("element")["members"]) == 118
+    assert len(load("us-state")["members"]) == 50
+    assert set(load("us-state")["names"]) == {m for m in load("us-state")["members"] if " " not in m}
+
+
+def test_state_forms_are_no_other_words() -> None:
+    words = {
+        "in", "me", "or", "hi", "ok", "oh", "id", "la", "ma", "pa", "al", "de", "mass", "miss", "ill", "ore", "wash",
+        "ark", "ind", "mo", "md", "ala", "va", "ga", "del",
+    }  # fmt: skip
+    assert {form for form, _ in forms("us-state") if form.casefold().strip(".") in words} == set()
 
 
 @pytest.mark.parametrize(
@@ -186,6 +200,25 @@ def test_all_un_members_are_countries() -> None:
         ("colour", "eggplant", "aubergine"),
         ("colour", "rebeccapurple", "rebecca purple"),
         ("colour", "hotpink", "hot pink"),
+        # elements
+        ("element", "aluminum", "aluminium"),
+        ("element", "Sulphur", "sulfur"),
+        ("element", "cesium", "caesium"),
+        ("element", "wolfram", "tungsten"),
+        ("element", "quicksilver", "mercury"),
+        ("element", "natrium", "sodium"),
+        ("element", "deuterium", "hydrogen"),
+        ("element", "gold", "gold"),
+        ("element", "oganesson", "oganesson"),
+        # states
+        ("us-state", "california", "California"),
+        ("us-state", "Calif.", "California"),
+        ("us-state", "Hawai'i", "Hawaii"),
+        ("us-state", "Commonwealth of Virginia", "Virginia"),
+        ("us-state", "W. Va.", "West Virginia"),
+        ("us-state", "N.Y.", "New York"),
+        ("us-state", "Washington State", "Washington"),
+        ("us-state", "State of Georgia", "Georgia"),
     ],
 )
 def test_form_resolves(name: str, form: str, canonical: str) -> None:
@@ -207,6 +240,14 @@ def test_form_resolves(name: str, form: str, canonical: str) -> None:
         ("colour", "dog"),
         ("colour", "loud"),
         ("colour", "colour"),
+        ("element", "water"),
+        ("element", "bronze"),
+        ("element", "steel"),
+        ("element", "ozone"),
+        ("us-state", "Puerto Rico"),
+        ("us-state", "Washington, D.C."),
+        ("us-state", "Chicago"),
+        ("us-state", "Ontario"),
     ],
 )
 def test_other_words_are_not_members(name: str, form: str) -> None:
@@ -219,6 +260,8 @@ def test_other_words_are_not_members(name: str, form: str) -> None:
         ("country", "France Germany China Japan India Russia Canada Italy Spain Australia Mexico Brazil Israel Egypt"),
         ("animal", "dog cat fish bird horse cow lion wolf pig sheep rabbit tiger snake monkey duck elephant goat"),
         ("colour", "red blue green black white yellow orange brown pink purple grey gold silver violet navy tan"),
+        ("element", "hydrogen helium carbon nitrogen oxygen iron gold silver copper lead tin zinc mercury uranium"),
+        ("us-state", "California Texas Florida Washington Virginia Georgia Ohio Michigan Oregon Alaska Hawaii"),
     ],
 )
 def test_pool_holds_the_commonest_words(name: str, wanted: str) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tasks.prompts import PromptError, align, check_sizes, list_population, random_word_population
+from tasks.prompts import Population, PromptError, align, check_sizes, list_population, random_word_population
 from tasks.seeds import generator
-from tasks.task import ListTask, Member
+from tasks.task import ListTask, Member, Pair, PairTask
 
 NAMES = ("oak", "elm", "ash", "fir", "yew", "sycamore")
 VOCABULARY = [
@@ -55,7 +55,7 @@ def test_names_of_several_tokens_and_names_that_merge_with_the_separator_are_rej
     pool = align(tree_task(), encode)
     assert pool.names == ("oak", "elm", "fir", "yew")
     assert pool.rejected == ("ash", "sycamore")
-    assert pool.separator_tokens == (0,)
+    assert pool.demonstrations[0] == (1, 0)
 
 
 def test_names_that_the_tokenizer_does_not_know_are_rejected() -> None:
@@ -142,7 +142,7 @@ def random_words(n_names: int) -> tuple[str, ...]:
 
 def test_random_words_are_lower_case_words_of_the_vocabulary_outside_the_category() -> None:
     assert set(random_words(2)) <= {"syca", "river", "stone"}  # no member, no merging fragment, no " of", no " X"
-    with pytest.raises(PromptError, match="the vocabulary holds 3 single-token words"):
+    with pytest.raises(PromptError, match="the vocabulary holds 3 words for the random-words control"):
         random_words(4)
 
 
@@ -160,3 +160,94 @@ def test_the_content_hash_follows_what_changes_a_prompt_or_a_score() -> None:
     }
     assert len(hashes) == 3
     assert tree_task().content_hash == tree_task().content_hash
+
+
+PAIR_VOCABULARY = [
+    ":", "\n", " Rome", " Paris", " Bern", " Oslo", " Li", "ma", " Italy", " France", " Swiss", " Norway", " Peru",
+    " Chi", "le", " Santiago", " Quito", " Ecua", "dor", " tree", " river", " stone", " cloud", " grass", "ly", "er",
+]  # fmt: skip
+CAPITALS = {"Italy": "Rome", "France": "Paris", "Swiss": "Bern", "Norway": "Oslo", "Peru": "Lima",
+            "Chile": "Santiago", "Ecuador": "Quito"}  # fmt: skip
+
+
+def encode_pairs(text: str) -> list[int]:
+    ids = []
+    while text:
+        piece = max((word for word in PAIR_VOCABULARY if text.startswith(word)), key=len)
+        ids.append(PAIR_VOCABULARY.index(piece))
+        text = text[len(piece) :]
+    return ids
+
+
+def decode_pairs(ids: Sequence[int]) -> str:
+    return "".join(PAIR_VOCABULARY[index] for index in ids)
+
+
+def capitals(**changes: str) -> PairTask:
+    marks = {"item_prefix": " ", "arrow": ":", "answer_prefix": " ", "separator": "\n"} | changes
+    pairs = tuple(Pair(query=query, answers=(answer,)) for query, answer in CAPITALS.items())
+    return PairTask(name="capital", version=1, description="", pairs=pairs, sources=(), licence="CC0-1.0", **marks)
+
+
+def test_pairs_are_kept_whose_query_and_answer_have_one_token_count() -> None:
+    pool = align(capitals(), encode_pairs, at_least=4)
+    assert (pool.names, pool.shape) == (("Italy", "France", "Swiss", "Norway"), (1, 1))
+    assert pool.rejected == ("Peru", "Chile", "Ecuador")
+    assert decode_pairs(pool.demonstrations[0]) == " Italy: Rome\n"
+
+
+def test_where_short_pairs_are_too_few_the_shortest_common_count_is_taken() -> None:
+    assert align(capitals(), encode_pairs, at_least=2).shape == (1, 1)
+    few = PairTask(**{**vars(capitals()), "pairs": capitals().pairs[3:]})
+    pool = align(few, encode_pairs, at_least=2)
+    assert (pool.shape, pool.names) == ((2, 1), ("Chile", "Ecuador"))
+    assert align(few, encode_pairs, at_least=3).names == ("Chile", "Ecuador")  # the most common, where none suffices
+
+
+def test_pairs_with_an_answer_that_the_tokenizer_does_not_know_are_rejected() -> None:
+    def with_unknown(text: str) -> list[int]:
+        words = re.findall(r" ?\w+|:|\n", text)
+        return [
+            {":": 0, "\n": 1}.get(word, 99 if word in (" Rome", " Bern") else sum(map(ord, word))) for word in words
+        ]
+
+    assert align(capitals(), with_unknown, at_least=2).names == ("France", "Norway", "Peru", "Chile", "Ecuador")
+
+
+def test_every_ordered_list_of_pairs_occurs_once() -> None:
+    population = list_population(capitals(), encode_pairs, n_names=4, n_shots=2, rng=np.random.default_rng(0))
+    assert population.sequences.shape == (12, 8)
+    assert population.demonstration_length == 4
+    texts = {decode_pairs(row) for row in population.sequences.tolist()}
+    assert " Italy: Rome\n France: Paris\n" in texts and len(texts) == 12
+    assert set(population.names) == {"Italy: Rome", "France: Paris", "Swiss: Bern", "Norway: Oslo"}
+    with pytest.raises(
+        PromptError, match=r"4 of its 7 pairs have one token count .* 5 are needed; lower --n-names to 4"
+    ):
+        list_population(capitals(), encode_pairs, n_names=5, n_shots=2, rng=np.random.default_rng(0))
+
+
+def random_pairs(task: PairTask, n_names: int) -> Population:
+    return random_word_population(
+        task, encode_pairs, decode_pairs, vocabulary_size=len(PAIR_VOCABULARY), excluded=task.surface_forms,
+        n_names=n_names, n_shots=2, rng=np.random.default_rng(0),
+    )  # fmt: skip
+
+
+def test_random_pairs_have_the_shape_of_the_task_and_share_no_word() -> None:
+    population = random_pairs(capitals(), 2)
+    assert population.demonstration_length == 4
+    words = [word for name in population.names for word in name.split(":")]
+    assert len(set(words)) == 4
+    assert {word.strip() for word in words} <= {"tree", "river", "stone", "cloud", "grass"}
+    longer = PairTask(**{**vars(capitals()), "pairs": capitals().pairs[5:]})
+    population = random_pairs(longer, 2)
+    assert population.demonstration_length == 5
+    for name in population.names:
+        assert re.fullmatch(r"(tree|river|stone|cloud|grass)(ly|er|ma|le|dor): ?\w+", name), name
+    with pytest.raises(PromptError, match="the vocabulary holds 2 words"):
+        random_pairs(capitals(), 3)
+
+
+def test_the_hash_of_a_pair_task_follows_its_template() -> None:
+    assert len({capitals().content_hash, capitals(arrow=" ->").content_hash, capitals(separator=",").content_hash}) == 3

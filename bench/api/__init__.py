@@ -1,0 +1,1 @@
+"""Asking models behind an OpenAI-compatible server: the only code of the project that talks to one."""

@@ -1,0 +1,266 @@
+"""Answers kept on disk, so that no question is paid for twice: one SQLite file, shared by any number of processes.
+
+Nothing in the file is trusted. A row counts only if its checksum holds and its question is the one that is asked; a
+file that is not such a cache is moved aside, whole, and the rows of it that can be read are taken over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydantic import ValidationError
+
+from bench.api.keys import ReplyKey
+from bench.api.redaction import Redactor
+from bench.completions import Reply
+from bench.errors import StorageError
+from bench.records import Row
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 30.0
+MAX_ROW_BYTES = 64 << 20
+
+_TABLE = (
+    "CREATE TABLE replies (key TEXT PRIMARY KEY, question TEXT NOT NULL, reply TEXT NOT NULL, sha256 TEXT NOT NULL, "
+    "created TEXT NOT NULL)"
+)
+_SIDE_FILES = ("", "-wal", "-shm")
+
+
+class _Kept(Row):
+    text: str
+    finish_reason: str | None
+    n_prompt_tokens: int | None
+    n_completion_tokens: int | None
+    returned_model: str | None
+
+
+class _Damaged(Exception):
+    """The file is not a sound cache of this version."""
+
+
+class ReplyCache:
+    """A file of answers; a context manager.
+
+    Args:
+        path: made if missing, and its folder too.
+        redact: applied to what is stored of an answer.
+        on_damage: told in one line that a file was moved aside.
+    """
+
+    def __init__(
+        self, path: Path, *, redact: Redactor | None = None, on_damage: Callable[[str], None] | None = None
+    ) -> None:
+        """Raises StorageError: the file cannot be read or written."""
+        self.path = path
+        self._redact = redact or Redactor()
+        self._on_damage = on_damage or (lambda _: None)
+        self._damaged_keys: set[str] = set()
+        self._lock = threading.RLock()  # one question may be looked up while another is kept
+        self._connection = self._opened()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the cache cannot be used any more."""
+        self._connection.close()
+
+    @property
+    def n_damaged(self) -> int:
+        """Rows that were found unusable, and not used."""
+        return len(self._damaged_keys)
+
+    def get(self, key: ReplyKey) -> Reply | None:
+        """The answer to exactly this question, or None."""
+        digest = key.digest()
+        try:
+            with self._lock:
+                row = self._connection.execute("SELECT * FROM replies WHERE key = ?", (digest,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            if _is_of_the_system(error):
+                raise self._unusable(error) from error
+            self._damaged_keys.add(digest)
+            return None
+        if row is None:
+            return None
+        reply = _sound(row, key.canonical())
+        if reply is None:
+            self._damaged_keys.add(digest)
+        return reply
+
+    def put(self, key: ReplyKey, reply: Reply) -> None:
+        """Keep an answer; one that is there already stays, unless it is damaged.
+
+        Raises:
+            StorageError: the disk is full or the file cannot be written.
+        """
+        kept = _Kept(
+            text=self._redact(reply.text),
+            finish_reason=reply.finish_reason,
+            n_prompt_tokens=reply.n_prompt_tokens,
+            n_completion_tokens=reply.n_completion_tokens,
+            returned_model=None if reply.returned_model is None else self._redact(reply.returned_model),
+        )
+        row = _row(key.digest(), key.canonical(), kept, datetime.now(UTC).isoformat(timespec="seconds"))
+        with self._lock:
+            try:
+                self._insert(row, key)
+            except sqlite3.DatabaseError as error:
+                if _is_of_the_system(error):
+                    raise self._unusable(error) from error
+                self._connection.close()  # damaged under our hands: move it aside, once
+                self._connection = self._opened()
+                try:
+                    self._insert(row, key)
+                except sqlite3.DatabaseError as second:
+                    raise self._unusable(second) from second
+
+    def __len__(self) -> int:
+        return int(self._connection.execute("SELECT count(*) FROM replies").fetchone()[0])
+
+    def _insert(self, row: tuple[str, ...], key: ReplyKey) -> None:
+        insert = "INTO replies (key, question, reply, sha256, created) VALUES (?, ?, ?, ?, ?)"
+        if not self._connection.execute(f"INSERT OR IGNORE {insert}", row).rowcount and self.get(key) is None:
+            self._connection.execute(f"INSERT OR REPLACE {insert}", row)
+
+    def _opened(self) -> sqlite3.Connection:
+        if self.path.is_dir():
+            raise StorageError(f"{self.path} is a folder, not a file of answers; name a file, or move the folder away")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._alone():
+                try:
+                    return self._connected()
+                except _Damaged as damage:
+                    return self._renewed(str(damage))
+        except OSError as error:
+            raise StorageError(f"cannot use {self.path}: {error.strerror or error}; choose another folder") from error
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process opens, makes or moves the file meanwhile; a lock that a killed one held is free."""
+        with self.path.with_name(self.path.name + ".lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _connected(self) -> sqlite3.Connection:
+        """The file as a sound cache; made if there is none.
+
+        Raises:
+            _Damaged: it is something else.
+        """
+        connection = _connect(self.path)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            shape = connection.execute("SELECT type, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if not shape and version == 0:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(_TABLE)
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                connection.execute("COMMIT")
+            elif shape != [("table", _TABLE)] or version != SCHEMA_VERSION:
+                raise _Damaged(f"it has another schema than version {SCHEMA_VERSION}")
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise _Damaged(" ".join(str(verdict).split()))
+            return connection
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, sqlite3.DatabaseError) and not _is_of_the_system(error):
+                raise _Damaged(str(error)) from error
+            raise
+
+    def _renewed(self, reason: str) -> sqlite3.Connection:
+        """A new file with the rows that can still be read, the old one beside it."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+            number += 1
+        for ending in _SIDE_FILES:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{self.path}{ending}", f"{aside}{ending}")
+        connection = self._connected()
+        n_rows = 0
+        connection.execute("BEGIN IMMEDIATE")
+        for row in _readable_rows(aside):
+            n_rows += connection.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)", row).rowcount
+        connection.execute("COMMIT")
+        self._on_damage(
+            f"{self.path} was damaged ({reason}); it is now {aside.name}, and {n_rows} answers in it could be kept"
+        )
+        return connection
+
+    def _unusable(self, error: sqlite3.Error) -> StorageError:
+        return StorageError(f"cannot use {self.path}: {error}; free space there, or choose another folder")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Used by one thread at a time, but not always by the one that opened it."""
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")  # what was damaged fails its checksum
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA cell_size_check=ON")
+    return connection
+
+
+def _readable_rows(path: Path) -> Iterator[tuple[str, ...]]:
+    """The sound rows of a damaged file, as far as it can be read."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(path)) as connection:
+        rows = connection.execute("SELECT key, question, reply, sha256, created FROM replies NOT INDEXED")
+        for row in rows:
+            if isinstance(row[1], str) and _sound(row, row[1]) is not None:
+                yield row
+
+
+def _row(digest: str, question: str, kept: _Kept, created: str) -> tuple[str, str, str, str, str]:
+    reply = json.dumps(kept.model_dump(mode="json"), sort_keys=True)
+    return digest, question, reply, _checksum(digest, question, reply, created), created
+
+
+def _sound(row: tuple[object, ...], question: str) -> Reply | None:
+    """The answer in a row, if the row is as it was written and answers this question."""
+    if len(row) != 5 or not all(isinstance(value, str) for value in row):
+        return None
+    digest, asked, reply, checksum, created = map(str, row)
+    if asked != question or checksum != _checksum(digest, asked, reply, created):
+        return None
+    if digest != hashlib.sha256(asked.encode()).hexdigest():
+        return None
+    try:
+        kept = _Kept.model_validate_json(reply)
+    except ValidationError:
+        return None
+    return Reply(**kept.model_dump())
+
+
+def _checksum(*content: str) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _is_of_the_system(error: sqlite3.DatabaseError) -> bool:
+    """Whether the machine refuses, not the content of the file: no space, no permission, busy for too long."""
+    name = getattr(error, "sqlite_errorname", "")
+    return name.startswith(
+        ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR")
+    ) or name in ("SQLITE_PERM", "SQLITE_NOMEM", "SQLITE_AUTH")

@@ -1,0 +1,43 @@
+"""What an answer depends on: questions that differ in any of it never share an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bench.completions import Mode
+from bench.records import Name, Row
+
+KEY_VERSION: Literal[1] = 1
+"""Raised when the same question would be asked in another way than before."""
+
+
+class ReplyKey(Row):
+    """Everything that changes an answer."""
+
+    key_version: Literal[1] = KEY_VERSION
+    provider: Literal["local", "api"]
+    base_url: Name | None
+    """As `checked_base_url` returns it; None for a local model."""
+    model: Name
+    """As it was asked for."""
+    revision: Name | None
+    files_sha256: Name | None
+    precision: Name | None
+    """Of the stored weights, quantisation included."""
+    dtype: Name | None
+    mode: Mode
+    prompt: str
+    max_tokens: Annotated[int, Field(ge=1)]
+    stop: tuple[str, ...]
+    temperature: Literal[0] = 0
+    task: Name
+    task_version: int
+    task_hash: Name
+    seed: int
+
+    def canonical(self) -> str:
+        """The content as text; equal content has equal text in every process."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)

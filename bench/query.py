@@ -1,0 +1,553 @@
+"""Asking a model the questions of tasks: here, or over the network.
+
+Every answer is kept as soon as it is there, so a killed run asks nothing twice; what is on disk in full is not asked
+again.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from bench.api.address import checked_base_url
+from bench.api.budget import Budget, Estimate
+from bench.api.cache import ReplyCache
+from bench.api.cached import CachedCompleter
+from bench.api.keys import ReplyKey
+from bench.api.redaction import Redactor
+from bench.api.retry import Limits
+from bench.api.secret import Secret, read_key
+from bench.catalog import quoted, resolve
+from bench.completions import MODES, Completer, Failure, Mode, Reply, Request
+from bench.errors import ModelError, UsageError
+from bench.performance import (
+    PERFORMANCE_SCHEMA,
+    FailedReply,
+    PerformanceKey,
+    PerformanceRecord,
+    Sample,
+    as_lines,
+    cell,
+    sha256,
+)
+from bench.provenance import Start, provenance
+from bench.records import ModelInfo
+from bench.request import task_options
+from bench.sources import HubSource, ModelEntry
+from bench.store import Store
+from tasks.prompts import PromptError
+from tasks.queries import SCORING_VERSION, Question, Scorer, questions, request_text, stop_strings
+from tasks.task import ListTask, PairTask, Task, TextTask
+
+if TYPE_CHECKING:
+    from bench.models import WeightsIdentity
+
+DEFAULT_SHOTS = (0, 1, 2, 4, 8)
+
+MAX_SHOTS = 64
+"""Far beyond where accuracy still rises, and prompts are still short."""
+
+MAX_TOKENS: dict[Mode, int] = {"completion": 16, "chat": 24}
+"""Longer than any accepted answer of the shipped tasks; a chat model may repeat the query first."""
+
+REPLIES_FILE = ".replies/replies.sqlite"
+
+
+class Progress(Protocol):
+    """Told what is going on."""
+
+    def stage(self, text: str) -> None:
+        """Something without a count begins: fetching, loading, waiting."""
+        ...
+
+    def plan(self, n_units: int) -> None:
+        """This many more questions will be asked."""
+        ...
+
+    def block(self, text: str) -> None:
+        """One question has been answered, or has failed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A model behind an OpenAI-compatible interface.
+
+    Attributes:
+        base_url: up to and including the version, "https://api.openai.com/v1"; None for that one.
+        key_variable: the environment variable with the key; None where no key is needed.
+        token_limit_parameter: what the server calls the limit on an answer.
+        send_temperature: some models refuse a temperature, even 0; their answers may differ from run to run.
+    """
+
+    base_url: str | None = None
+    key_variable: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    budget: Budget = field(default_factory=Budget)
+    token_limit_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    send_temperature: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryRequest:
+    """What to ask.
+
+    Attributes:
+        model: a name as `bench.catalog.resolve` takes it, or what the service calls it.
+        shots: numbers of demonstrations, each asked with the same questions.
+        n_questions: for each task and number of shots; fewer where a task has no more different prompts.
+        max_tokens: of an answer; None takes `MAX_TOKENS` of the mode.
+        service: who is asked; None: the model is loaded here.
+        cache: file with the replies; None: in the results folder.
+    """
+
+    model: str
+    tasks: tuple[Task, ...]
+    out: Path
+    shots: tuple[int, ...] = DEFAULT_SHOTS
+    n_questions: int = 100
+    mode: Mode = "completion"
+    max_tokens: int | None = None
+    seed: int = 0
+    service: Service | None = None
+    cache: Path | None = None
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: str = "cpu"
+
+    @property
+    def token_limit(self) -> int:
+        """Tokens of an answer."""
+        return MAX_TOKENS[self.mode] if self.max_tokens is None else self.max_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryOutcome:
+    """One record, and whether it was there before."""
+
+    record: PerformanceRecord
+    path: Path
+    was_there: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """The questions of one task.
+
+    Attributes:
+        asked: questions by number of shots, in the order asked for.
+        undefined: numbers of shots left out, because a list of no items says nothing of its category.
+    """
+
+    task: ListTask | PairTask
+    asked: tuple[tuple[Question, ...], ...]
+    undefined: tuple[int, ...]
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        """The numbers of shots that are asked."""
+        return tuple(group[0].n_shots for group in self.asked)
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """All of them, by shots."""
+        return tuple(one for group in self.asked for one in group)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What a query would ask.
+
+    Attributes:
+        n_questions: of all tasks, those included whose answers are in the cache.
+        estimate: of those that would be sent.
+    """
+
+    n_questions: int
+    n_cached: int
+    assignments: tuple[Assignment, ...]
+    estimate: Estimate
+
+
+def assignments(request: QueryRequest) -> tuple[Assignment, ...]:
+    """The questions of a request, in order.
+
+    Raises:
+        UsageError: nothing can be asked like that; the message says what can.
+    """
+    if request.mode not in MODES:
+        raise UsageError(f"unknown mode {request.mode!r}; expected one of {', '.join(MODES)}")
+    if not request.shots or not request.tasks:
+        raise UsageError("nothing to ask: give at least one task and one number of shots")
+    wrong = [shots for shots in request.shots if not 0 <= shots <= MAX_SHOTS]
+    if wrong:
+        raise UsageError(f"--shots must be numbers from 0 to {MAX_SHOTS}, got {wrong[0]}")
+    if not 1 <= request.token_limit <= 4096:
+        raise UsageError(f"--max-tokens must be from 1 to 4096, got {request.token_limit}")
+    if not 0 <= request.seed < 2**63:
+        raise UsageError(f"--seed must be between 0 and 2**63 - 1, got {request.seed}")
+    return tuple(_assignment(request, task) for task in request.tasks)
+
+
+def _assignment(request: QueryRequest, task: Task) -> Assignment:
+    if isinstance(task, TextTask):
+        raise UsageError(f"{task.name!r} is a text: nothing is asked about it, so it has no accuracy; leave it out")
+    shots = tuple(dict.fromkeys(request.shots))
+    undefined = tuple(n_shots for n_shots in shots if n_shots == 0 and isinstance(task, ListTask))
+    defined = [n_shots for n_shots in shots if n_shots not in undefined]
+    if not defined:
+        raise UsageError(f"task {task.name!r} is a list, and a list of no items says nothing; ask for 1 shot or more")
+    try:
+        asked = tuple(
+            questions(task, n_shots=n_shots, n_questions=request.n_questions, seed=request.seed) for n_shots in defined
+        )
+    except PromptError as error:
+        raise UsageError(str(error)) from error
+    return Assignment(task=task, asked=asked, undefined=undefined)
+
+
+def query(request: QueryRequest, progress: Progress) -> Iterator[QueryOutcome]:
+    """Ask everything that has no answer yet; yields a record for each task as soon as it is written.
+
+    A question that fails is counted as failed, and asked again when the same query is run again.
+
+    Raises:
+        UsageError: the request cannot be met.
+        BudgetReached, ServiceError: a cap was reached, or the server answers nothing; the replies so far are kept.
+    """
+    work = assignments(request)
+    start = Start.now()
+    target = _target(request, progress)
+    store = Store(request.out)
+    keys = [_key(request, target, assignment) for assignment in work]
+    found = [store.performance(key) for key in keys]
+    done = [record is not None and record.is_complete for record in found]
+    if not all(done):
+        store.check_writable()
+    progress.plan(sum(len(part.questions) for part, is_done in zip(work, done, strict=True) if not is_done))
+    with ExitStack() as stack:
+        asking: _Asking | None = None
+        for assignment, key, record in zip(work, keys, found, strict=True):
+            if record is not None and record.is_complete:
+                yield QueryOutcome(record=record, path=store.performance_path(key), was_there=True)
+                continue
+            asking = asking or stack.enter_context(_Asking(request, target, progress))
+            began = time.perf_counter()
+            samples = asking.ask(assignment)
+            finished = _record(
+                key, assignment, samples, asking.info, start, request, seconds=time.perf_counter() - began
+            )
+            yield QueryOutcome(record=finished, path=store.write_performance(finished, samples), was_there=False)
+
+
+def dry_run(request: QueryRequest, progress: Progress) -> DryRun:
+    """What `query` would ask and cost at most; nothing is sent and no weights are loaded.
+
+    Raises:
+        UsageError: the request cannot be met.
+    """
+    work = assignments(request)
+    target = _target(request, progress)
+    path = _cache_path(request)
+    wanted = [(part.task, ask) for part in work for ask in _requests(request, part)]
+    unknown = wanted
+    if path.exists():
+        with ReplyCache(path, on_damage=progress.stage) as cache:
+            unknown = [(task, ask) for task, ask in wanted if cache.get(_reply_key(request, target, task, ask)) is None]
+    budget = request.service.budget if request.service else Budget()
+    return DryRun(
+        n_questions=len(wanted),
+        n_cached=len(wanted) - len(unknown),
+        assignments=work,
+        estimate=budget.estimate([ask for _, ask in unknown]),
+    )
+
+
+def unanswered_samples(request: QueryRequest) -> tuple[Sample, ...]:
+    """The questions of a request as samples without replies: for another program to answer, and to be replayed then."""
+    return tuple(
+        _sample(request, assignment.task, asked, prompt=ask.prompt)
+        for assignment in assignments(request)
+        for asked, ask in zip(assignment.questions, _requests(request, assignment), strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """Who is asked."""
+
+    provider: Literal["local", "api"]
+    base_url: str | None = None
+    key: Secret | None = None
+    entry: ModelEntry | None = None
+    identity: WeightsIdentity | None = None
+
+
+def _target(request: QueryRequest, progress: Progress) -> _Target:
+    """Find the model; nothing is loaded or sent.
+
+    Raises:
+        UsageError: there is no such model here, or the address cannot be used.
+    """
+    if not request.model.strip() or not request.model.isprintable() or len(request.model) > 300:
+        raise ModelError(f"{quoted(request.model)} cannot be the name of a model")
+    if request.service is not None:
+        variable = request.service.key_variable
+        key = None if variable is None else read_key(variable)
+        return _Target(provider="api", base_url=checked_base_url(request.service.base_url, key), key=key)
+    from bench.models import identify
+
+    try:
+        entry = resolve(request.model, request.revision)
+    except ModelError as error:
+        raise ModelError(f"{error}; for a model behind an interface give --base-url or --api-key-env") from error
+    identity = identify(entry, progress.stage)
+    if isinstance(entry.source, HubSource):  # from here on this commit, whatever the branch does meanwhile
+        entry = replace(entry, source=replace(entry.source, revision=identity.revision))
+    return _Target(provider="local", entry=entry, identity=identity)
+
+
+def _key(request: QueryRequest, target: _Target, assignment: Assignment) -> PerformanceKey:
+    task = assignment.task
+    return PerformanceKey(
+        schema_version=PERFORMANCE_SCHEMA,
+        scoring_version=SCORING_VERSION,
+        provider=target.provider,
+        model=target.entry.name if target.entry else request.model,
+        base_url=target.base_url,
+        revision=target.identity.revision if target.identity else None,
+        files_sha256=target.identity.files_sha256 if target.identity else None,
+        dtype=request.dtype if target.identity else None,
+        mode=request.mode,
+        task=task.name,
+        task_version=task.version,
+        task_hash=task.content_hash,
+        shots=assignment.shots,
+        n_questions=request.n_questions,
+        max_tokens=request.token_limit,
+        seed=request.seed,
+    )
+
+
+def _reply_key(request: QueryRequest, target: _Target, task: Task, ask: Request) -> ReplyKey:
+    return ReplyKey(
+        provider=target.provider,
+        base_url=target.base_url,
+        model=target.entry.name if target.entry else request.model,
+        revision=target.identity.revision if target.identity else None,
+        files_sha256=target.identity.files_sha256 if target.identity else None,
+        precision=target.entry.precision if target.entry else None,
+        dtype=request.dtype if target.identity else None,
+        mode=ask.mode,
+        prompt=ask.prompt,
+        max_tokens=ask.max_tokens,
+        stop=ask.stop,
+        task=task.name,
+        task_version=task.version,
+        task_hash=task.content_hash,
+        seed=request.seed,
+    )
+
+
+def _requests(request: QueryRequest, assignment: Assignment) -> list[Request]:
+    is_chat = request.mode == "chat"
+    return [
+        Request(
+            prompt=request_text(asked, is_chat=is_chat),
+            mode=request.mode,
+            max_tokens=request.token_limit,
+            stop=() if is_chat else stop_strings(assignment.task),  # a chat model may begin with an empty line
+        )
+        for asked in assignment.questions
+    ]
+
+
+class _Asking:
+    """A model that is ready to be asked. A context manager: leaving it closes the cache."""
+
+    def __init__(self, request: QueryRequest, target: _Target, progress: Progress) -> None:
+        """Load the model or prepare the client, and open the cache."""
+        self._request, self._target, self._progress = request, target, progress
+        self._task: Task | None = None
+        self.info: ModelInfo | None = None
+        redact = Redactor(() if target.key is None else (target.key,))
+        self._cache = ReplyCache(_cache_path(request), redact=redact, on_damage=progress.stage)
+        self._completer = self._local() if request.service is None else self._remote(request.service)
+
+    def __enter__(self) -> _Asking:
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        self._cache.close()
+
+    def ask(self, assignment: Assignment) -> tuple[Sample, ...]:
+        """The scored samples of a task, in the order of its questions."""
+        self._task = task = assignment.task
+        scorer, asked = Scorer(task), assignment.questions
+        requests = _requests(self._request, assignment)
+        samples: dict[int, Sample] = {}
+        for index, answer in CachedCompleter(self._completer, self._cache, self._key_of).complete(requests):
+            samples[index] = _sample(
+                self._request, task, asked[index], prompt=requests[index].prompt, answer=answer, scorer=scorer
+            )
+            self._progress.block(f"{self._request.model}, {task.name}")
+        return tuple(samples[index] for index in range(len(asked)))
+
+    def _key_of(self, ask: Request) -> ReplyKey:
+        assert self._task is not None
+        return _reply_key(self._request, self._target, self._task, ask)
+
+    def _remote(self, service: Service) -> Completer:
+        from bench.api.client import ApiCompleter
+
+        return ApiCompleter(
+            model=self._request.model,
+            base_url=service.base_url,
+            key=self._target.key,
+            limits=service.limits,
+            budget=service.budget,
+            on_wait=self._progress.stage,
+            look_again=lambda ask: self._cache.get(self._key_of(ask)),
+            token_limit_parameter=service.token_limit_parameter,
+            send_temperature=service.send_temperature,
+        )
+
+    def _local(self) -> Completer:
+        from bench.generation import LocalCompleter
+        from bench.models import load, model_info
+
+        request, target, tell = self._request, self._target, self._progress.stage
+        assert target.entry is not None
+        tell(f"{target.entry.name}: loading")
+        loaded = load(target.entry, dtype=request.dtype, device=request.device, progress=tell, expected=target.identity)
+        self.info = model_info(loaded)
+        return LocalCompleter(loaded, progress=tell)
+
+
+def _cache_path(request: QueryRequest) -> Path:
+    return request.cache or request.out / REPLIES_FILE
+
+
+def _sample(
+    request: QueryRequest,
+    task: ListTask | PairTask,
+    asked: Question,
+    *,
+    prompt: str,
+    answer: Reply | Failure | None = None,
+    scorer: Scorer | None = None,
+) -> Sample:
+    empty = Sample(
+        model=request.model,
+        mode=request.mode,
+        task=task.name,
+        task_hash=task.content_hash,
+        seed=request.seed,
+        n_shots=asked.n_shots,
+        index=asked.index,
+        prompt=prompt,
+        reply=None,
+    )
+    if isinstance(answer, Failure):
+        failure = FailedReply(kind=answer.kind, message=answer.message, n_attempts=answer.n_attempts)
+        return empty.model_copy(update={"failure": failure})
+    if answer is None or scorer is None:
+        return empty
+    return scored(
+        empty.model_copy(
+            update={
+                "reply": answer.text,
+                "finish_reason": answer.finish_reason,
+                "returned_model": answer.returned_model,
+                "n_prompt_tokens": answer.n_prompt_tokens,
+                "n_completion_tokens": answer.n_completion_tokens,
+            }
+        ),
+        asked,
+        scorer,
+    )
+
+
+def scored(sample: Sample, asked: Question, scorer: Scorer) -> Sample:
+    """A sample with what its reply is worth."""
+    if sample.reply is None:
+        return sample
+    found = scorer.score(asked, sample.reply)
+    return sample.model_copy(
+        update={"answer": found.answer, "is_correct": found.is_correct, "is_repeat": found.is_repeat}
+    )
+
+
+def _record(
+    key: PerformanceKey,
+    assignment: Assignment,
+    samples: Sequence[Sample],
+    info: ModelInfo | None,
+    start: Start,
+    request: QueryRequest,
+    *,
+    seconds: float,
+) -> PerformanceRecord:
+    return performance_record(
+        key=key,
+        assignment=assignment,
+        samples=samples,
+        info=info,
+        start=start,
+        command=_equivalent_command(request, key),
+        device=request.device if info else "api",
+        seconds=seconds,
+    )
+
+
+def performance_record(
+    *,
+    key: PerformanceKey,
+    assignment: Assignment,
+    samples: Sequence[Sample],
+    info: ModelInfo | None,
+    start: Start,
+    command: str,
+    device: str,
+    seconds: float,
+) -> PerformanceRecord:
+    """The record of one task from its scored samples, in the order of its questions."""
+    by_shots = {group[0].n_shots: group for group in assignment.asked}
+    return PerformanceRecord(
+        schema_version=PERFORMANCE_SCHEMA,
+        key=key,
+        model=info,
+        returned_models=tuple(sorted({sample.returned_model for sample in samples if sample.returned_model})),
+        cells=tuple(
+            cell(assignment.task, group, [sample for sample in samples if sample.n_shots == n_shots])
+            for n_shots, group in by_shots.items()
+        ),
+        n_prompt_tokens=_total([sample.n_prompt_tokens for sample in samples if sample.reply is not None]),
+        n_completion_tokens=_total([sample.n_completion_tokens for sample in samples if sample.reply is not None]),
+        samples_sha256=sha256(as_lines(samples)),
+        provenance=provenance(start, command=command, device=device, seconds=seconds),
+    )
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _equivalent_command(request: QueryRequest, key: PerformanceKey) -> str:
+    """The command that asks the same, where the model goes by the same name."""
+    command = ["bench", "query", key.model, *task_options(key.task), "--shots", ",".join(map(str, key.shots))]
+    command += ["--n-queries", str(key.n_questions), "--mode", key.mode, "--seed", str(key.seed)]
+    command += [] if request.max_tokens is None else ["--max-tokens", str(request.max_tokens)]
+    command += [] if key.dtype in (None, "float32") else ["--dtype", str(key.dtype)]
+    command += [] if key.revision is None or key.revision.startswith("sha256:") else ["--revision", key.revision]
+    if request.service is not None and key.base_url is not None:
+        command += ["--base-url", key.base_url]
+        variable = request.service.key_variable
+        command += [] if variable is None else ["--api-key-env", variable]
+    return shlex.join(command)
