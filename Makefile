@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench leaderboard measure calibrate clean
+.PHONY: demo test server-test check bench leaderboard measure calibrate clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The same model in process and behind a real server on loopback: a few minutes, not part of `make test`.
+server-test: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf,dev,server]'
+	$(BIN)/python -m pytest tests/bench/test_real_server.py -m server
 
 check: $(READY)
 	$(BIN)/ruff format --check .

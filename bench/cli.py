@@ -117,8 +117,9 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Measure the emergence of models on tasks, with all controls, and write one record each."""
-    from bench.request import RunRequest, find_tasks, split_setting
+    from bench.request import RunRequest, split_setting
     from bench.run import run as run_all
+    from bench.task_names import find_tasks
     from bench.terminal import Bars, emergence_tables, remark, without_emergence
 
     request = RunRequest(
@@ -263,7 +264,7 @@ def tasks_show(
 ) -> None:
     """Show a task: its template, its items, and which of them a model's tokenizer keeps."""
     from bench.errors import UsageError
-    from bench.request import find_tasks
+    from bench.task_names import find_tasks
     from bench.terminal_tasks import task_as_data, task_tables
     from tasks.task import TextTask
 
@@ -373,7 +374,7 @@ def query(
     from bench.query import QueryOutcome, QueryRequest, Service, unanswered_samples
     from bench.query import dry_run as plan
     from bench.query import query as ask
-    from bench.request import find_tasks
+    from bench.task_names import find_tasks
     from bench.terminal import Bars, remark
     from bench.terminal_performance import dry_run_tables, performance_tables
 

@@ -44,6 +44,8 @@ class PerformanceKey(Row):
     """Asked for at each number of shots; a task may have fewer different prompts."""
     max_tokens: Positive | None
     """Of an answer; None where another program asked."""
+    temperature: Literal[0] | None
+    """None where none was sent, or another program asked."""
     seed: Count
 
 
@@ -70,7 +72,7 @@ class Sample(Row):
     index: Count
     prompt: Text
     """What was sent, the instruction for chat models included."""
-    reply: Text | None
+    reply: Text | None = None
     """None where the question failed, or was not asked yet."""
     finish_reason: Name | None = None
     returned_model: Name | None = None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
-
-import torch
 
 from bench import __version__
 from bench.records import Provenance
@@ -37,7 +36,7 @@ def provenance(start: Start, *, command: str, device: str, seconds: float) -> Pr
         command=command,
         commit=start.commit,
         versions={"bench": __version__, **{name: found for name in LIBRARIES if (found := _version(name))}},
-        n_threads=torch.get_num_threads(),
+        n_threads=sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 1,  # not to load it for this
         device=device,
         seconds=round(seconds, 1),
     )

@@ -37,9 +37,9 @@ from bench.performance import (
 )
 from bench.provenance import Start, provenance
 from bench.records import ModelInfo
-from bench.request import task_options
 from bench.sources import HubSource, ModelEntry
 from bench.store import Store
+from bench.task_names import task_options
 from tasks.prompts import PromptError
 from tasks.queries import SCORING_VERSION, Question, Scorer, questions, request_text, stop_strings
 from tasks.task import ListTask, PairTask, Task, TextTask
@@ -124,6 +124,11 @@ class QueryRequest:
     def token_limit(self) -> int:
         """Tokens of an answer."""
         return MAX_TOKENS[self.mode] if self.max_tokens is None else self.max_tokens
+
+    @property
+    def temperature(self) -> Literal[0] | None:
+        """0, or None where a service is sent none."""
+        return 0 if self.service is None or self.service.send_temperature else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +335,7 @@ def _key(request: QueryRequest, target: _Target, assignment: Assignment) -> Perf
         shots=assignment.shots,
         n_questions=request.n_questions,
         max_tokens=request.token_limit,
+        temperature=request.temperature,
         seed=request.seed,
     )
 
@@ -347,6 +353,7 @@ def _reply_key(request: QueryRequest, target: _Target, task: Task, ask: Request)
         prompt=ask.prompt,
         max_tokens=ask.max_tokens,
         stop=ask.stop,
+        temperature=request.temperature,
         task=task.name,
         task_version=task.version,
         task_hash=task.content_hash,
@@ -544,6 +551,7 @@ def _equivalent_command(request: QueryRequest, key: PerformanceKey) -> str:
     command = ["bench", "query", key.model, *task_options(key.task), "--shots", ",".join(map(str, key.shots))]
     command += ["--n-queries", str(key.n_questions), "--mode", key.mode, "--seed", str(key.seed)]
     command += [] if request.max_tokens is None else ["--max-tokens", str(request.max_tokens)]
+    command += [] if key.temperature is not None else ["--no-temperature"]
     command += [] if key.dtype in (None, "float32") else ["--dtype", str(key.dtype)]
     command += [] if key.revision is None or key.revision.startswith("sha256:") else ["--revision", key.revision]
     if request.service is not None and key.base_url is not None:

@@ -14,8 +14,8 @@ from bench.errors import RecordError, UsageError
 from bench.performance import PERFORMANCE_SCHEMA, FailedReply, PerformanceKey, Sample
 from bench.provenance import Start
 from bench.query import Assignment, QueryOutcome, performance_record, scored
-from bench.request import task_options
 from bench.store import Store
+from bench.task_names import task_options
 from tasks.queries import SCORING_VERSION, Question, Scorer, question, request_text
 from tasks.task import ListTask, PairTask, Task
 
@@ -123,6 +123,7 @@ def _written(
         shots=shots,
         n_questions=max(map(len, asked)),
         max_tokens=None,
+        temperature=None,
         seed=group.seed,
     )
     record = performance_record(

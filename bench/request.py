@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin, get_type_hints
@@ -12,13 +10,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from bench.errors import EstimationError, UsageError
 from bench.estimators import ESTIMATORS, Estimator
-from bench.hub_text import HUB_TEXTS, fetch_text
 from bench.records import Finite
-from tasks import TASKS, TEXTS, load_task
-from tasks.files import TaskFileError, read_task_file
 from tasks.prompts import PromptError, check_sizes
 from tasks.task import PRESETS, Preset, Task, TextTask, preset_of
-from tasks.text import TextError, read_text
 
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
@@ -32,7 +26,7 @@ class RunRequest:
 
     Attributes:
         models: names, folders, GGUF files or hub ids, as `bench.catalog.resolve` takes them.
-        tasks: what to measure on; `find_tasks` gives them by name and from files.
+        tasks: what to measure on; `bench.task_names.find_tasks` gives them by name and from files.
         n_names, n_shots: override the preset's sizes; the preset is then called "custom".
         estimator: its name; None takes the one that fits the population, see `estimator_for`.
         limit: measure only this many lists, drawn at random. For trying things out: never ranked.
@@ -138,63 +132,6 @@ def _parsed(estimator: str, setting: str, text: str, hint: Any) -> object:
 
 def _as_text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def find_tasks(names: Sequence[str], *, files: Sequence[Path] = (), texts: Sequence[str] = ()) -> tuple[Task, ...]:
-    """Tasks by name, from task files, and texts; each once, in this order.
-
-    Args:
-        texts: plain-text files, or names of `bench.hub_text.HUB_TEXTS`.
-
-    Raises:
-        UsageError: a name is unknown, a file cannot be used, two tasks of one name differ, or there is none at all.
-    """
-    found: dict[str, Task] = {}
-    for task in (*map(find_task, names), *map(_from_file, files), *map(_from_text, texts)):
-        if found.setdefault(task.name, task).content_hash != task.content_hash:
-            raise UsageError(f"two different tasks are called {task.name!r}; give the one in your file another name")
-    if not found:
-        raise UsageError(f"no task to do; give --tasks with some of {', '.join(TASKS)}, --task-file or --text")
-    return tuple(found.values())
-
-
-def find_task(name: str) -> Task:
-    """The shipped task of that name.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"unknown task {name[:80]!r}; {meant}expected one of {', '.join(TASKS)}")
-    return load_task(name)
-
-
-def task_options(name: str) -> list[str]:
-    """How a command asks for the task of a record; of a user's own file only the name is known."""
-    if name in TASKS:
-        return ["--tasks", name]
-    kind, colon, rest = name.partition(":")
-    return ["--text", rest] if colon and kind == "text" else ["--task-file", f"{name}.json"]
-
-
-def _from_file(path: Path) -> Task:
-    try:
-        return read_task_file(path)
-    except TaskFileError as error:
-        raise UsageError(str(error)) from error
-
-
-def _from_text(text: str) -> Task:
-    if text in HUB_TEXTS:
-        return fetch_text(text)
-    if text in TEXTS:
-        return load_task(text)
-    try:
-        return read_text(Path(text))
-    except TextError as error:
-        raise UsageError(str(error)) from error
 
 
 def preset_for(request: RunRequest, task: Task) -> Preset:

@@ -39,10 +39,11 @@ from bench.records import (
     RecordKey,
     UnitKey,
 )
-from bench.request import RunRequest, changed_settings, estimator_for, make_estimator, preset_for, task_options
+from bench.request import RunRequest, changed_settings, estimator_for, make_estimator, preset_for
 from bench.sources import HubSource, ModelEntry
 from bench.store import Store
 from bench.summary import summarise
+from bench.task_names import task_options
 from tasks import RANKED_TASKS, load_task
 from tasks.prompts import (
     AlignedPool,

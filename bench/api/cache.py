@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from pydantic import ValidationError
 
@@ -53,6 +53,9 @@ class _Damaged(Exception):
 class ReplyCache:
     """A file of answers; a context manager.
 
+    Attributes:
+        is_first: whether nobody else had the file open when it was opened here.
+
     Args:
         path: made if missing, and its folder too.
         redact: applied to what is stored of an answer.
@@ -69,6 +72,8 @@ class ReplyCache:
         self._damaged_keys: set[str] = set()
         self._lock = threading.RLock()  # one question may be looked up while another is kept
         self._connection = self._opened()
+        self._in_use = self._name(".first").open("wb")
+        self.is_first = _is_locked(self._in_use)
 
     def __enter__(self) -> Self:
         return self
@@ -81,6 +86,7 @@ class ReplyCache:
     def close(self) -> None:
         """Close the file; the cache cannot be used any more."""
         self._connection.close()
+        self._in_use.close()
 
     @property
     def n_damaged(self) -> int:
@@ -139,6 +145,8 @@ class ReplyCache:
         insert = "INTO replies (key, question, reply, sha256, created) VALUES (?, ?, ?, ?, ?)"
         if not self._connection.execute(f"INSERT OR IGNORE {insert}", row).rowcount and self.get(key) is None:
             self._connection.execute(f"INSERT OR REPLACE {insert}", row)
+            if self.get(key) is None:
+                raise sqlite3.DatabaseError("a row cannot be replaced: the index is damaged")
 
     def _opened(self) -> sqlite3.Connection:
         if self.path.is_dir():
@@ -158,7 +166,7 @@ class ReplyCache:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """No other process opens, makes or moves the file meanwhile; a lock that a killed one held is free."""
-        with self.path.with_name(self.path.name + ".lock").open("wb") as file:
+        with self._name(".lock").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -181,7 +189,7 @@ class ReplyCache:
                 connection.execute("COMMIT")
             elif shape != [("table", _TABLE)] or version != SCHEMA_VERSION:
                 raise _Damaged(f"it has another schema than version {SCHEMA_VERSION}")
-            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise _Damaged(" ".join(str(verdict).split()))
             return connection
@@ -210,8 +218,20 @@ class ReplyCache:
         )
         return connection
 
+    def _name(self, ending: str) -> Path:
+        return self.path.with_name(self.path.name + ending)
+
     def _unusable(self, error: sqlite3.Error) -> StorageError:
         return StorageError(f"cannot use {self.path}: {error}; free space there, or choose another folder")
+
+
+def _is_locked(file: IO[bytes]) -> bool:
+    """Take the lock of a file, if nobody has it; it is free again when the file is closed or the process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Callable, Iterator, Sequence
 
 from bench.api.cache import ReplyCache
@@ -13,6 +15,8 @@ KeyOf = Callable[[Request], ReplyKey]
 
 class CachedCompleter:
     """Answers from the cache first, then from `inner`; every answer is kept before it is given out, no failure ever is.
+
+    Unknown questions are asked in order, unless another process has the cache open.
 
     Attributes:
         n_from_cache: questions that were answered from the cache.
@@ -42,6 +46,8 @@ class CachedCompleter:
             else:
                 places[digest] = [index]
         groups = list(places.values())
+        if not self._cache.is_first:  # two processes that ask in one order would ask everything at the same time
+            random.Random(os.getpid()).shuffle(groups)
         if not groups:
             return
         self.n_asked += len(groups)

@@ -110,9 +110,11 @@ class ApiCompleter:
 
         from bench.api.http import http_client
 
+        key = NO_KEY if self._key is None else self._key.reveal()
         client = AsyncOpenAI(
-            api_key=NO_KEY if self._key is None else self._key.reveal(),
+            api_key=key,
             admin_api_key="",  # not from the environment
+            default_headers={"Authorization": f"Bearer {key}"},  # nor this one from OPENAI_CUSTOM_HEADERS
             base_url=self.base_url,
             max_retries=0,
             http_client=http_client(self.base_url, self._limits),

@@ -32,7 +32,8 @@ class ReplyKey(Row):
     prompt: str
     max_tokens: Annotated[int, Field(ge=1)]
     stop: tuple[str, ...]
-    temperature: Literal[0] = 0
+    temperature: Literal[0] | None = 0
+    """None where none is sent: some models take none, and their answers may differ from time to time."""
     task: Name
     task_version: int
     task_hash: Name

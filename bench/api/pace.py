@@ -35,6 +35,11 @@ SLOWEST_PER_SECOND = 1.0
 
 N_REFUSED_IN_A_ROW = 3
 
+N_OUTCOMES = 20
+
+RARE = 0.25
+"""Refusals of at most this share of the last requests, at a rate that was fine before, are not for the rate."""
+
 ALIKE = 0.7
 """A second in which the server took this share of the best second was as full as that one."""
 
@@ -69,6 +74,7 @@ class Pacer:
         self._best: deque[tuple[float, int]] = deque()  # (second, most accepted within one second), newest last
         self._n_refused_in_a_row = 0
         self._quick_until = -math.inf
+        self._outcomes: deque[bool] = deque(maxlen=N_OUTCOMES)  # whether refused
 
     @property
     def rate_per_second(self) -> float:
@@ -89,6 +95,7 @@ class Pacer:
         """The server took a request."""
         now = self._clock()
         self._n_refused_in_a_row = 0
+        self._outcomes.append(False)
         self._accepted.append(now)
         count = self._n_accepted(now)
         if self._best and self._best[-1][0] == math.floor(now):
@@ -102,6 +109,7 @@ class Pacer:
         now = self._clock()
         self._grow(now)
         self._n_refused_in_a_row += 1
+        self._outcomes.append(True)
         n_accepted, best = self._n_accepted(now), max((count for _, count in self._best), default=0)
         if now - self._cut_at >= 1.0 or self._rate == math.inf:  # not once more for requests sent before the cut
             if wait_seconds is None:
@@ -112,6 +120,9 @@ class Pacer:
                 self._cut(max(CUT * best, LEAST_LEARNED_PER_SECOND), now)
             elif n_accepted >= ALIKE * best:
                 self._cut(CUT * max(self._rate, best), now)
+            elif sum(self._outcomes) > RARE * N_OUTCOMES:  # it takes less than before
+                self._best.clear()
+                self._cut(CUT * max(n_accepted, 1), now)
             else:
                 self._quick_until = now + QUICK_SECONDS
         if wait_seconds is not None:

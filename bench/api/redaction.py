@@ -29,7 +29,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         forms = {form for secret in secrets for form in _forms(secret.reveal()) if form}
         longest_first = sorted(forms, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if forms else None
+        self._pattern = re.compile("|".join(map(_pattern, longest_first))) if forms else None
 
     def __call__(self, text: str) -> str:
         """The text without the secrets."""
@@ -96,10 +96,15 @@ def install_excepthook(redact: Redactor) -> Callable[[], None]:
     return undo
 
 
+def _pattern(form: str) -> str:
+    """The hexadecimal digits of URLs come in either case."""
+    return re.sub(r"%[0-9A-F]{2}", lambda match: f"(?i:{match[0]})", re.escape(form))
+
+
 def _forms(secret: str) -> set[str]:
     raw = secret.encode()
     escaped = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
-    forms = {secret, *escaped, *(re.sub("%..", lambda match: match[0].lower(), form) for form in escaped)}
+    forms = {secret, *escaped}
     forms |= {json.dumps(secret)[1:-1], json.dumps(secret)[1:-1].replace("/", "\\/"), repr(secret)[1:-1]}
     forms |= {html.escape(secret), html.escape(secret, quote=False), raw.hex(), raw.hex().upper()}
     forms |= {base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()}

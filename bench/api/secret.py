@@ -46,7 +46,7 @@ def read_key(variable: str) -> Secret:
     value = os.environ.get(variable, "").strip()
     if not value:
         raise UsageError(
-            f"the environment variable {variable} holds no key; set it, or name another with --api-key-variable"
+            f"the environment variable {variable} holds no key; set it, or name another with --api-key-env"
         )
     if not (value.isascii() and value.isprintable()) or " " in value:
         raise UsageError(

@@ -14,8 +14,8 @@ from bench.catalog import resolve
 from bench.errors import EstimationError, UsageError
 from bench.estimators.protocol import Pairs, label_rows, pair_up
 from bench.models import bos_token_id, find_blocks, load
-from bench.request import find_task
 from bench.run import N_CHECKED, encoder
+from bench.task_names import find_task
 from tasks.prompts import PromptError, list_population
 from tasks.seeds import generator
 from tasks.task import QUICK, TextTask

@@ -203,3 +203,106 @@ def test_text_from_data_is_made_safe() -> None:
     assert printable("a\x1b[31m\nb\u202ec") == "a\ufffd[31m b\ufffdc"
     assert markdown_cell("a|b*c_d") == "a&#124;b&#42;c&#95;d"
     assert markdown_cell("gpt2-medium, 1.5 B") == "gpt2-medium, 1.5 B"
+
+
+def test_tasks_are_listed_with_their_kind(bench: Callable[..., Answer]) -> None:
+    status, out, _ = bench("tasks", "--json")
+    kinds = {task["name"]: task["kind"] for task in json.loads(out)}
+    assert status == 0 and list(kinds) == list(TASKS)
+    assert (kinds["country"], kinds["antonym"], kinds["text-sample"]) == ("list", "pairs", "text")
+
+
+def test_a_task_of_pairs_shows_what_a_tokenizer_keeps(bench: Callable[..., Answer], model: str) -> None:
+    status, out, _ = bench("tasks", "show", "antonym", "--model", model, "--json")
+    content = json.loads(out)
+    assert status == 0
+    assert content["pairs"]["big"][0] == "small" and content["tokens"] == [1, 1]
+    assert set(content["survivors"]) | set(content["rejected"]) == set(content["pairs"])
+    status, out, _ = bench("tasks", "show", "antonym", "--model", model)
+    assert "1 + 1 tokens under" in out
+    status, _, err = bench("tasks", "show", "text-sample", "--model", model)
+    assert status == 2 and "is a text, of which every window is aligned" in err
+
+
+def own_task(folder: Path, **changes: object) -> str:
+    content = {
+        "schema": 1, "name": "mine", "kind": "pairs", "version": 1, "item_prefix": " ", "arrow": ":",
+        "answer_prefix": " ", "separator": "\n", "pairs": {"big": ["small"], "hot": ["cold"], "up": ["down"]},
+    }  # fmt: skip
+    path = folder / "mine.json"
+    path.write_text(json.dumps(content | changes, indent=1), encoding="utf-8")
+    return str(path)
+
+
+def test_a_bad_task_file_is_told_by_line_and_key(bench: Callable[..., Answer], tmp_path: Path) -> None:
+    good = own_task(tmp_path)
+    status, out, err = bench("tasks", "check", good)
+    assert status == 0 and "0 errors" in err and "warning" in out
+    bad = own_task(tmp_path, pairs={"big": ["small"], "hot": "cold"})
+    status, out, err = bench("tasks", "check", bad)
+    assert status == 1 and "1 errors" in err
+    assert "mine.json:14:" in out and "pairs.hot: expected an array" in out
+    status, out, _ = bench("tasks", "check", bad, "--json")
+    assert status == 1 and [problem["key"] for problem in json.loads(out)[bad] if problem["severity"] == "error"] == [
+        "pairs.hot"
+    ]
+    status, _, err = bench("query", "m", "--task-file", bad, "--base-url", "http://127.0.0.1:9/v1")
+    assert status == 2 and "pairs.hot" in err
+    status, _, err = bench("tasks", "check", str(tmp_path / "none.json"))
+    assert status == 1
+
+
+def test_a_task_of_ones_own_is_measured_and_asked(bench: Callable[..., Answer], model: str, tmp_path: Path) -> None:
+    given = ("--task-file", own_task(tmp_path), "--out", str(tmp_path))
+    status, out, err = bench("run", model, *given, "--n-names", "3", "--n-shots", "2", "--json")
+    (found,) = json.loads(out)
+    assert status == 0 and found["record"]["key"]["task"] == "mine"
+    assert found["record"]["measurements"]["trained"]["names"] and "country" not in err
+    status, out, _ = bench("query", model, *given, "--shots", "0,2")
+    assert status == 0 and "mine" in out and "chance" in out
+    stored, rejected = Store(tmp_path).performances()
+    assert [item.record.key.task for item in stored] == ["mine"] and not rejected
+
+
+def test_a_dry_run_tells_what_it_would_ask_and_cost(bench: Callable[..., Answer], tmp_path: Path) -> None:
+    given = ("query", "big-1", "--tasks", "antonym,country", "--base-url", "http://127.0.0.1:9/v1", "--dry-run",
+             "--out", str(tmp_path), "--shots", "0,1")  # fmt: skip
+    status, out, _ = bench(*given)
+    assert status == 0
+    assert "requests: 300 if none fails" in out and "cost: unknown: give both prices" in out
+    assert "left out: a list needs an item" in out
+    status, out, _ = bench(*given, "--json", "--usd-per-million-input", "1", "--usd-per-million-output", "2")
+    content = json.loads(out)
+    assert content["n_requests"] == 300 and content["max_usd"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--shots", "one"), "--shots expects whole numbers separated by commas, got 'one'"),
+        (("--max-usd", "1"), "--max-usd needs to know what tokens cost"),
+        (("--base-url", "https://user:secret@x.example/v1"), "--base-url holds a user name or password"),
+        (("--tasks", "countryy"), "unknown task 'countryy'; did you mean country?"),
+        (("--tasks", "text-sample"), "nothing is asked about it"),
+        (("--max-requests", "5"), "caps are for services"),
+    ],
+)
+def test_queries_that_cannot_be_met_are_refused_in_one_line(
+    bench: Callable[..., Answer], tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    status, out, err = bench("query", "gpt-x", "--out", str(tmp_path), *arguments)
+    assert (status, out) == (2, "")
+    assert message in err and err.count("\n") == 1 and "secret" not in err
+
+
+def test_prompts_are_written_answered_elsewhere_and_replayed(bench: Callable[..., Answer], tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    given = ("--task-file", own_task(tmp_path), "--shots", "1", "--out", str(tmp_path))
+    status, _, err = bench("query", "far-away", *given, "--write-prompts", str(file))
+    assert status == 0 and '6 questions; put a "reply" into each line' in err
+    lines = [json.loads(line) | {"reply": " small"} for line in file.read_text().splitlines()]
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    status, out, err = bench("query", "far-away", *given, "--replay", str(file), "--json")
+    (cell,) = json.loads(out)[0]["record"]["cells"]
+    assert status == 0 and cell["accuracy"] == pytest.approx(1 / 3, abs=1e-6)

@@ -21,12 +21,13 @@ import torch
 from bench.errors import UsageError
 from bench.estimators import ESTIMATORS
 from bench.records import EmergenceRecord
-from bench.request import RunRequest, find_tasks
+from bench.request import RunRequest
 from bench.run import aligned_pool, run
 from bench.store import Store, read_row
 from bench.summary import ceiling_of, emergence_of, exact_of
+from bench.task_names import find_tasks
 from tests.bench.picky_estimator import Picky
-from tests.bench.tiny_models import load_list, save_list_model
+from tests.bench.tiny_models import load_list, load_pairs, save_list_model
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -360,10 +361,6 @@ def test_the_recorded_command_measures_the_same(record: EmergenceRecord) -> None
     ("changes", "message"),
     [
         ({"models": ("gpt3",)}, "no such model.*did you mean gpt2"),
-        (
-            {"tasks": ("cuontry",)},
-            "unknown task 'cuontry'; did you mean country.*expected one of country, animal, colour",
-        ),
         ({"tasks": ()}, "nothing to do"),
         ({"preset": "slow"}, "unknown preset 'slow'; expected one of quick, paper"),
         ({"estimator": "magic"}, f"unknown estimator 'magic'; expected one of {', '.join(ESTIMATORS)}"),
@@ -400,3 +397,44 @@ def test_real_weights_end_to_end(tmp_path: Path) -> None:
     assert all(row[-1] == pytest.approx(math.log2(60)) for row in trained.macro_ceiling_bits[1:])
     assert 0 < trained.forward_difference < 1e-4
     assert record.summary[-1].curve["s=0.64"]["trained"] != record.summary[-1].curve["s=0.64"]["untrained_twin"]
+
+
+def test_pairs_are_measured_like_lists(model: Path, tmp_path: Path) -> None:
+    """4 pairs, 2 shots of query, arrow, answer, separator."""
+    (outcome,) = run(request(model, tmp_path, tasks=("antonym",), n_names=4, n_shots=2), Told())
+    trained = outcome.record.measurements["trained"]
+    entropies = [math.log2(4)] * 4 + [math.log2(12)] * 4
+    assert trained.macro_ceiling_bits[1] == pytest.approx(entropies)
+    assert len(trained.names) == 4 and all(": " in name for name in trained.names)
+    assert outcome.record.demonstration_length == 4 and outcome.record.is_enumerated
+    assert [row.position for row in outcome.record.summary] == [3, 7]
+    words = outcome.record.measurements["random_words"]
+    assert words.macro_ceiling_bits == trained.macro_ceiling_bits
+    assert not {part for name in words.names for part in name.split(": ")} & load_pairs("antonym").surface_forms
+    assert outcome.record.key.estimator == "noisy_channel"
+
+
+def test_text_is_measured_on_windows_with_the_estimator_for_samples(model: Path, tmp_path: Path) -> None:
+    names = load_list("country").names[:30]
+    text = tmp_path / "prose.txt"
+    rng = np.random.default_rng(0)
+    text.write_text(".\n\n".join(f" {', '.join(rng.permutation(names)[:3])}" for _ in range(80)), encoding="utf-8")
+    tasks = find_tasks([], texts=[str(text)])
+    settings = (("n_steps", "20"), ("n_folds", "2"))
+    asked = replace(request(model, tmp_path, n_names=60, n_shots=2), tasks=tasks, settings=settings)
+    (outcome,) = run(asked, Told())
+    record = outcome.record
+    assert (record.key.task, record.key.estimator) == ("text:prose", "crossfit_nce")
+    assert not record.is_enumerated and record.n_pool == 80
+    assert [row.position for row in record.summary] == [0, 1]
+    trained, words = record.measurements["trained"], record.measurements["random_words"]
+    assert trained.names == () and trained.n_sequences == 60
+    assert words.macro_ceiling_bits == trained.macro_ceiling_bits
+    assert "--text prose" in record.provenance.command
+    with pytest.raises(UsageError, match="80 sentences have 2 tokens .* 100 are needed"):
+        run(replace(asked, n_names=100), Told())
+
+
+def test_a_task_that_too_few_items_fit_is_refused_with_the_counts(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"of its 118 pairs have one token count .* and 12 are needed"):
+        run(request(model, tmp_path, tasks=("element-symbol",), n_names=12, n_shots=2), Told())

@@ -130,14 +130,14 @@ def test_a_server_that_is_not_there_is_a_failed_connection() -> None:
     ],
 )
 def test_the_same_failure_for_every_question_ends_the_run(fault: str, n: int, words: str) -> None:
-    limits = replace(HURRIED, max_attempts=2, attempt_seconds=0.2, backoff_seconds=0.01, max_concurrency=4)
+    limits = replace(HURRIED, max_attempts=1, attempt_seconds=0.2)
     with ScriptedServer(faults=always(fault)) as server:
         found: list[Failure] = []
         with pytest.raises(ServiceError) as caught:
             for _, answer in completer(server, limits=limits).complete(questions(400)):
                 assert isinstance(answer, Failure)
                 found.append(answer)
-        assert len(server.received) <= 2 * (n + 4)
+        assert len(server.received) <= n + 4
     assert words in str(caught.value)
     assert found[-1].message in str(caught.value)
     assert n <= len(found) <= n + 4
@@ -225,3 +225,32 @@ def test_a_prompt_that_no_request_can_carry_fails_by_itself() -> None:
     assert failure.kind == "bad request"
     assert "surrogate" in failure.message
     assert isinstance(reply, Reply)
+
+
+def test_a_long_wait_that_the_server_asks_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.api.asking.WORTH_A_REMARK_SECONDS", 1.0)
+    remarks: list[str] = []
+    with ScriptedServer(faults=at({0: "429-second", 1: "429-second"})) as server:
+        answers = asked(server, questions(4), on_wait=remarks.append)
+        times = [one.at for one in server.received]
+    assert all(isinstance(answer, Reply) for answer in answers)
+    assert remarks == ["status 429: Rate limit reached; waiting 1 s, as the server asks"]
+    assert times[-1] - times[0] >= 1.0
+
+
+def test_what_became_known_meanwhile_is_not_sent() -> None:
+    known = Reply(text="known")
+    with ScriptedServer() as server:
+        asker = completer(server, look_again=lambda request: known if request.prompt.endswith(("1", "3")) else None)
+        found = dict(asker.complete(questions(5)))
+        assert sorted(one.prompt for one in server.received) == ["question 0", "question 2", "question 4"]
+    assert found[1] == found[3] == known
+    assert asker.budget.n_requests == 3
+
+
+def test_an_error_of_our_own_ends_the_run_as_itself() -> None:
+    def broken(request: Request) -> Reply | None:
+        raise ServiceError("no look-up")
+
+    with ScriptedServer() as server, pytest.raises(ServiceError, match="^no look-up$"):
+        list(completer(server, look_again=broken).complete(questions(5)))

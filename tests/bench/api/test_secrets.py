@@ -1,0 +1,288 @@
+"""A canary key that must not turn up anywhere, and addresses that a key may not be sent to."""
+
+import base64
+import html
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from bench.api.address import DEFAULT_BASE_URL, checked_base_url, is_loopback
+from bench.api.client import ApiCompleter
+from bench.api.failures import ServiceError
+from bench.api.redaction import RedactingFilter, Redactor
+from bench.api.secret import Secret, read_key
+from bench.completions import Failure, Reply
+from bench.errors import UsageError
+from tests.bench.api.questions import CANARY, asked, completer, questions
+from tests.bench.scripted_server import ScriptedServer, always, at
+
+KEY = Secret(CANARY)
+FORMS = {
+    "plain": CANARY,
+    "url": quote(CANARY, safe=""),
+    "url with slashes": quote(CANARY),
+    "form": quote_plus(CANARY),
+    "lower-case url": quote(CANARY, safe="").replace("%2F", "%2f"),
+    "json": json.dumps(CANARY),
+    "json with slashes": json.dumps(CANARY).replace("/", "\\/"),
+    "html": html.escape(CANARY),
+    "python": repr(CANARY),
+    "base64": base64.b64encode(CANARY.encode()).decode(),
+    "base64 for urls": base64.urlsafe_b64encode(CANARY.encode()).decode(),
+    "hex": CANARY.encode().hex(),
+}
+
+
+def has_canary(text: str) -> bool:
+    """Of every form, the middle half is enough."""
+    parts = [form.strip("\"'=")[len(form) // 4 : -(len(form) // 4)] for form in FORMS.values()]
+    return any(part in text for part in parts)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_secret_is_taken_out(form: str) -> None:
+    redacted = Redactor([KEY])(f"before {FORMS[form]} after {FORMS[form]}")
+    assert not has_canary(redacted)
+    assert redacted.count("[redacted]") == 2
+    assert redacted.startswith("before ")
+    assert " after " in redacted
+
+
+@pytest.mark.parametrize("before", ["", "u", "us", "use", "user:", "Bearer "])
+def test_base64_of_more_than_the_secret_is_taken_out(before: str) -> None:
+    encoded = base64.b64encode(f"{before}{CANARY}:x".encode()).decode()
+    redacted = Redactor([KEY])(encoded)
+    assert "[redacted]" in redacted
+    assert not has_canary(redacted)
+    assert len(redacted) < 10 + 4 * (len(before) + 6)
+
+
+def test_other_text_stays_and_short_secrets_go() -> None:
+    assert Redactor()("nothing to hide") == "nothing to hide"
+    assert Redactor([Secret("")])("nothing to hide") == "nothing to hide"
+    assert Redactor([Secret("abc")])("xabcx") == "x[redacted]x"
+    assert Redactor([Secret("abc"), Secret("abcdef")])("abcdef") == "[redacted]"
+
+
+def test_a_secret_is_shown_by_nothing() -> None:
+    assert CANARY not in f"{KEY}{KEY!r}{[KEY]}"
+    assert KEY.reveal() == CANARY
+    with pytest.raises(TypeError, match="a secret is not written anywhere"):
+        pickle.dumps(KEY)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "the environment variable MY_KEY holds no key; set it, or name another"),
+        ("", "the environment variable MY_KEY holds no key"),
+        ("  \n", "the environment variable MY_KEY holds no key"),
+        ("sk canary", "the environment variable MY_KEY holds blanks or characters that no key has"),
+        ("sk\ncanary", "the environment variable MY_KEY holds blanks"),
+        ("sk-é", "the environment variable MY_KEY holds blanks"),
+    ],
+)
+def test_a_variable_without_a_key_is_named(monkeypatch: pytest.MonkeyPatch, value: str | None, words: str) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("MY_KEY", value)
+    with pytest.raises(UsageError) as caught:
+        read_key("MY_KEY")
+    assert words in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_key_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", f" {CANARY}\n")
+    assert read_key("MY_KEY") == KEY
+
+
+@pytest.mark.parametrize(
+    ("url", "stored"),
+    [
+        (None, DEFAULT_BASE_URL),
+        ("https://API.OpenAI.com/v1/", DEFAULT_BASE_URL),
+        ("https://api.openai.com:443/v1", DEFAULT_BASE_URL),
+        ("HTTP://LocalHost:8000/v1", "http://localhost:8000/v1"),
+        ("http://127.0.0.1:80/v1//", "http://127.0.0.1/v1"),
+        ("http://127.9.9.9:1/v1", "http://127.9.9.9:1/v1"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
+        ("https://example.org", "https://example.org"),
+    ],
+)
+def test_an_address_is_stored_in_one_form(monkeypatch: pytest.MonkeyPatch, url: str | None, stored: str) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert checked_base_url(url, KEY) == stored
+    assert checked_base_url(stored, KEY) == stored
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://canary@host/v1", "holds a user name or password"),
+        ("https://user:canary@host/v1", "holds a user name or password"),
+        ("https://host/v1?key=canary", "holds a query or fragment"),
+        ("https://host/v1?", "holds a query or fragment"),
+        ("https://host/v1#canary", "holds a query or fragment"),
+        ("http://canary.org/v1", "would send the key in the clear"),
+        ("http://127.0.0.1.canary.org/v1", "would send the key in the clear"),
+        ("ftp://canary/v1", "is not an http or https address"),
+        ("canary/v1", "is not an http or https address"),
+        ("https:///canary", "is not an http or https address"),
+        ("https://canary:99999/v1", "is not an address"),
+        ("https://canary:0/v1", "is not an http or https address"),
+        ("https://[canary/v1", "is not an address"),
+        ("https://canary/v1/../x", "is not an http or https address"),
+        ("https://canary /v1", "holds blanks or characters"),
+        ("https://canary\n/v1", "holds blanks or characters"),
+        ("https://canary\\@x/v1", "holds blanks or characters"),
+        ("https://canäry/v1", "holds blanks or characters"),
+        ("", "holds blanks or characters"),
+    ],
+)
+def test_an_address_that_a_key_may_not_go_to_is_refused_and_not_repeated(url: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        checked_base_url(url, KEY)
+    assert words in str(caught.value)
+    assert "canary" not in str(caught.value)
+    with pytest.raises(UsageError):
+        ApiCompleter(model="m", key=KEY, base_url=url)
+
+
+def test_without_a_key_http_is_up_to_the_user() -> None:
+    assert checked_base_url("http://192.168.1.5:8000/v1", None) == "http://192.168.1.5:8000/v1"
+    assert not is_loopback("192.168.1.5")
+
+
+def test_the_variable_of_the_official_client_does_not_change_where_a_key_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScriptedServer() as trap, ScriptedServer() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", trap.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+        monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin")
+        monkeypatch.setenv("OPENAI_ORG_ID", "org-private")
+        monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Private: sk-odd\nAuthorization: Bearer sk-own\nAccept: text/x")
+        monkeypatch.setenv("HTTP_PROXY", trap.base_url)
+        monkeypatch.setenv("ALL_PROXY", trap.base_url)
+        with pytest.raises(UsageError, match="OPENAI_BASE_URL is set, which is not obeyed") as caught:
+            ApiCompleter(model="m", key=KEY)
+        assert str(trap.port) not in str(caught.value)
+        asked(server, questions(2))
+        assert trap.received == []
+    assert {one.headers["authorization"] for one in server.received} == {f"Bearer {CANARY}"}
+    assert not any("org-private" in str(one.headers) or "sk-o" in str(one.headers) for one in server.received)
+
+
+def test_a_server_that_wants_no_key_is_sent_a_placeholder() -> None:
+    with ScriptedServer() as server:
+        asked(server, questions(1), key=None)
+    assert server.received[0].headers["authorization"] == "Bearer no-key"
+
+
+def test_a_redirect_is_not_sent_the_key() -> None:
+    with ScriptedServer(faults=always("redirect")) as server:
+        (failure,) = asked(server, questions(1))
+    assert isinstance(failure, Failure)
+    assert failure.kind == "redirect"
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("fault", [None, "400", "401", "404", "429", "quota", "500", "html", "redirect"])
+def test_a_key_that_a_server_repeats_is_taken_out(fault: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("httpcore2").setLevel(logging.DEBUG)
+    with ScriptedServer(faults=at({} if fault is None else dict.fromkeys(range(9), fault)), echo_key=True) as server:
+        (answer,) = asked(server, questions(1))
+        assert server.received[0].headers["authorization"] == f"Bearer {CANARY}"
+    assert isinstance(answer, Reply if fault is None else Failure)
+    if fault != "redirect":
+        assert "[redacted]" in repr(answer)
+    assert not has_canary(repr(answer))
+    assert not has_canary(caplog.text)
+
+
+def test_a_key_is_taken_out_before_a_message_is_cut() -> None:
+    """The cut must not leave the first half."""
+    for n_before in range(240, 300, 4):
+        body = json.dumps({"error": {"message": "x" * n_before + CANARY}}).encode()
+        redact = Redactor([KEY])
+        from bench.api.retry import fault_of_status
+
+        fault = fault_of_status(400, {}, redact(body.decode()).encode())
+        assert "sk-c" not in fault.message
+
+
+def test_the_error_that_ends_a_run_is_redacted() -> None:
+    with ScriptedServer(faults=always("401"), echo_key=True) as server, pytest.raises(ServiceError) as caught:
+        list(completer(server).complete(questions(9)))
+    assert "[redacted]" in str(caught.value)
+    assert not has_canary(str(caught.value))
+
+
+def test_log_records_are_redacted_whatever_they_hold(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("some.logger")
+    one = RedactingFilter(Redactor([KEY]))
+    caplog.handler.addFilter(one)
+    try:
+        logger.warning("key %s and %r", CANARY, {"a": CANARY})
+        try:
+            raise ValueError(f"bad key {CANARY}")
+        except ValueError:
+            logger.exception("failed", stack_info=True)
+        record = logging.LogRecord("x", logging.INFO, "f", 1, "%d " + CANARY, ("not a number",), None)
+        assert one.filter(record)
+        assert not has_canary(record.getMessage())
+    finally:
+        caplog.handler.removeFilter(one)
+    assert caplog.text.count("[redacted]") >= 3
+    assert not has_canary(caplog.text)
+
+
+CHILD = """
+import logging, os, sys, threading
+from pathlib import Path
+from bench.api.cache import ReplyCache
+from bench.api.cached import CachedCompleter
+from bench.api.client import ApiCompleter
+from bench.api.redaction import Redactor, install_excepthook, install_filter
+from bench.api.secret import read_key
+from tests.bench.api.questions import HURRIED, key_of, questions
+key = read_key("CANARY_KEY")
+install_excepthook(Redactor([key]))
+inner = ApiCompleter(model="m", key=key, base_url=sys.argv[1], limits=HURRIED, on_wait=print)
+with ReplyCache(Path(sys.argv[2])) as cache:
+    for index, answer in CachedCompleter(inner, cache, key_of).complete(questions(12)):
+        print(index, answer)
+thread = threading.Thread(target=lambda: {}[key.reveal()])
+thread.start()
+thread.join()
+raise RuntimeError("failed with " + key.reveal())
+"""
+
+
+@pytest.mark.parametrize("fault", ["500", "html", "401"])
+def test_nothing_that_a_process_leaves_holds_the_key(tmp_path: Path, fault: str) -> None:
+    environment = {**os.environ, "CANARY_KEY": CANARY, "OPENAI_LOG": "debug"}
+    environment.pop("OPENAI_BASE_URL", None)
+    with ScriptedServer(faults=at({3: fault}), echo_key=True) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, server.base_url, str(tmp_path / "replies.sqlite")],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert "DEBUG" in done.stderr
+    assert "RuntimeError: failed with [redacted]" in done.stderr
+    assert "KeyError: '[redacted]'" in done.stderr
+    assert "[redacted]" in done.stdout
+    assert not has_canary(done.stdout)
+    assert not has_canary(done.stderr)
+    assert all(not has_canary(file.read_bytes().decode("latin-1")) for file in tmp_path.iterdir())

@@ -1,0 +1,404 @@
+"""Queries from questions to records: here on a tiny model, and over a loopback socket with the official client."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.api.budget import Budget
+from bench.api.failures import BudgetReached, ServiceError
+from bench.api.retry import Limits
+from bench.completions import Mode
+from bench.errors import ModelError, RecordError, UsageError
+from bench.performance import Sample
+from bench.query import QueryOutcome, QueryRequest, Service, assignments, dry_run, query, unanswered_samples
+from bench.replay import replay
+from bench.store import Store, samples_path
+from bench.task_names import find_tasks
+from tasks import load_task
+from tasks.queries import CHAT_INSTRUCTION
+from tasks.task import ListTask, PairTask
+from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts, share
+from tests.bench.test_run import Told
+from tests.bench.tiny_models import save_list_model
+
+ROOT = Path(__file__).parent.parent.parent
+CANARY = "sk-canary/0123456789+abcdef=ghij"
+HURRIED = Limits(
+    max_attempts=3, attempt_seconds=0.5, total_seconds=3.0, max_concurrency=4, backoff_seconds=0.02,
+)  # fmt: skip
+
+
+def right_answer(task_name: str, prompt: str) -> str:
+    """What an oracle would say."""
+    task = load_task(task_name)
+    prompt = prompt.removeprefix(CHAT_INSTRUCTION)
+    if isinstance(task, PairTask):
+        query = prompt.splitlines()[-1].strip().removesuffix(task.arrow)
+        return f" {next(pair.answers[0] for pair in task.pairs if pair.query == query)}"
+    assert isinstance(task, ListTask)
+    shown = {name.strip() for name in prompt.split(task.separator)}
+    return f" {next(name for name in task.names if name not in shown)},"
+
+
+def oracle(task_name: str) -> Callable[[str], str]:
+    return lambda prompt: right_answer(task_name, prompt)
+
+
+def service(server: ScriptedServer, **changes: Any) -> Service:
+    return replace(Service(base_url=server.base_url, limits=HURRIED), **changes)
+
+
+def request(out: Path, *names: str, **changes: Any) -> QueryRequest:
+    fields: dict[str, Any] = {
+        "model": "big-1", "tasks": find_tasks(names or ("antonym",)), "out": out, "shots": (0, 2), "n_questions": 10,
+    }  # fmt: skip
+    return QueryRequest(**(fields | changes))
+
+
+def run(asked: QueryRequest) -> list[QueryOutcome]:
+    return list(query(asked, Told()))
+
+
+def samples_of(outcome: QueryOutcome) -> list[Sample]:
+    return [Sample.model_validate_json(line) for line in samples_path(outcome.path).read_bytes().splitlines()]
+
+
+@pytest.mark.parametrize("mode", ["completion", "chat"])
+@pytest.mark.parametrize("task", ["antonym", "country"])
+def test_an_oracle_scores_exactly_1(tmp_path: Path, task: str, mode: Mode) -> None:
+    with ScriptedServer(answer=oracle(task)) as server:
+        (outcome,) = run(request(tmp_path, task, shots=(1, 4), mode=mode, service=service(server)))
+    assert [cell.accuracy for cell in outcome.record.cells] == [1.0, 1.0]
+    assert [cell.n_questions for cell in outcome.record.cells] == [10, 10]
+    assert outcome.record.key.mode == mode
+    assert all(sample.is_correct for sample in samples_of(outcome))
+    assert {one.path for one in server.received} == {"/v1/chat/completions" if mode == "chat" else "/v1/completions"}
+
+
+def test_a_model_that_is_always_wrong_scores_exactly_0(tmp_path: Path) -> None:
+    with ScriptedServer(answer=lambda prompt: " nonsense\n") as server:
+        (outcome,) = run(request(tmp_path, service=service(server)))
+    assert [cell.accuracy for cell in outcome.record.cells] == [0.0, 0.0]
+    assert outcome.record.cells[0].low == 0
+
+
+def test_a_half_broken_model_has_its_failures_counted_as_failures(tmp_path: Path) -> None:
+    asked = request(tmp_path, shots=(2,), n_questions=20)
+    prompts = [sample.prompt for sample in unanswered_samples(asked)]
+    with ScriptedServer(answer=oracle("antonym"), faults=for_prompts(dict.fromkeys(prompts[::2], "400"))) as server:
+        (outcome,) = run(replace(asked, service=service(server)))
+        (cell,) = outcome.record.cells
+        assert (cell.n_failed, cell.n_answered, cell.n_correct, cell.accuracy) == (10, 10, 10, 1.0)
+        assert cell.failures == {"bad request": 10}
+        failed = [sample for sample in samples_of(outcome) if sample.failure is not None]
+        assert len(failed) == 10 and all(
+            "this prompt is refused" in one.failure.message for one in failed if one.failure
+        )
+        assert not outcome.record.is_complete
+        server.faults = lambda number, prompt: None
+        n_before = len(server.received)
+        (again,) = run(replace(asked, service=service(server)))
+        assert len(server.received) - n_before == 10  # the failed ones and nothing else
+    assert not again.was_there and again.record.is_complete
+    assert again.record.cells[0].accuracy == 1.0
+
+
+def test_what_is_answered_is_not_asked_again(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym")) as server:
+        (first,) = run(request(tmp_path, service=service(server)))
+        n_asked = len(server.received)
+        assert n_asked == 20
+        (again,) = run(request(tmp_path, service=service(server)))
+        assert again.was_there and again.record == first.record
+        more = run(request(tmp_path, shots=(0, 2, 4), service=service(server)))
+        assert not more[0].was_there
+        assert len(server.received) - n_asked == 10  # the new number of shots only
+        first.path.unlink()
+        run(request(tmp_path, service=service(server)))
+        assert len(server.received) - n_asked == 10
+
+
+def test_two_models_two_servers_and_two_modes_never_share_an_answer(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym")) as server, ScriptedServer(answer=lambda prompt: " no") as other:
+        right = run(request(tmp_path, service=service(server)))
+        assert run(request(tmp_path, service=service(other)))[0].record.cells[0].accuracy == 0
+        run(request(tmp_path, model="big-2", service=service(server)))
+        run(request(tmp_path, mode="chat", service=service(server)))
+        run(request(tmp_path, seed=1, service=service(server)))
+        run(request(tmp_path, max_tokens=5, service=service(server)))
+        assert len(server.received) == 5 * 20 and len(other.received) == 20
+    assert right[0].record.cells[0].accuracy == 1
+    stored, rejected = Store(tmp_path).performances()
+    assert len(stored) == 6 and not rejected
+
+
+def test_the_model_that_answered_is_kept_beside_the_one_that_was_asked(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym"), model_id="big-1-2026-11-01") as server:
+        (outcome,) = run(request(tmp_path, service=service(server)))
+    assert outcome.record.key.model == "big-1"
+    assert outcome.record.returned_models == ("big-1-2026-11-01",)
+    assert {sample.returned_model for sample in samples_of(outcome)} == {"big-1-2026-11-01"}
+
+
+def test_tokens_are_added_up_and_unknown_if_a_reply_does_not_say(tmp_path: Path) -> None:
+    with ScriptedServer(
+        answer=oracle("antonym"), usage=lambda prompt, text: {"prompt_tokens": 3, "completion_tokens": 1}
+    ) as server:
+        (outcome,) = run(request(tmp_path / "a", service=service(server)))
+        assert (outcome.record.n_prompt_tokens, outcome.record.n_completion_tokens) == (60, 20)
+    with ScriptedServer(answer=oracle("antonym"), usage=lambda prompt, text: None) as server:
+        (outcome,) = run(request(tmp_path / "b", service=service(server)))
+        assert (outcome.record.n_prompt_tokens, outcome.record.n_completion_tokens) == (None, None)
+
+
+def test_a_budget_ends_the_run_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym")) as server:
+        with pytest.raises(BudgetReached, match="--max-requests"):
+            run(request(tmp_path, service=service(server, budget=Budget(max_requests=7))))
+        assert len(server.received) == 7
+        run(request(tmp_path, service=service(server, budget=Budget(max_requests=100))))
+        assert len(server.received) == 20
+
+
+def test_a_server_that_refuses_everything_ends_the_run_at_once(tmp_path: Path) -> None:
+    with ScriptedServer(faults=always("401")) as server:
+        with pytest.raises(ServiceError, match="Incorrect API key"):
+            run(request(tmp_path, n_questions=50, service=service(server)))
+        assert len(server.received) <= 3 + HURRIED.max_concurrency
+    assert Store(tmp_path).performances() == ((), ())
+
+
+def test_scores_under_a_mix_of_faults_equal_those_without(tmp_path: Path) -> None:
+    def half_right(prompt: str) -> str:
+        return right_answer("antonym", prompt) if len(prompt) % 2 else " nonsense"
+
+    mix = share({"429-zero": 0.1, "500": 0.05, "reset": 0.03, "truncated-json": 0.03, "html": 0.03}, seed=1)
+    patient = replace(HURRIED, max_attempts=8, total_seconds=20.0)
+    with ScriptedServer(answer=half_right) as calm, ScriptedServer(answer=half_right, faults=mix) as rough:
+        plain = run(request(tmp_path / "a", n_questions=60, service=service(calm)))
+        tried = run(request(tmp_path / "b", n_questions=60, service=service(rough, limits=patient)))
+        assert len(rough.received) <= 1.5 * len(calm.received)
+    assert tried[0].record.cells == plain[0].record.cells
+    assert [s.reply for s in samples_of(tried[0])] == [s.reply for s in samples_of(plain[0])]
+
+
+def test_a_dry_run_sends_nothing_and_knows_what_is_answered(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym")) as server:
+        asked = request(
+            tmp_path, "antonym", "country", service=service(
+                server, budget=Budget(usd_per_million_input=1.0, usd_per_million_output=2.0)
+            ),
+        )  # fmt: skip
+        planned = dry_run(asked, Told())
+        assert server.received == []
+        assert (planned.n_questions, planned.n_cached) == (30, 0)  # 0 and 2 shots of pairs, 2 shots of a list
+        assert planned.assignments[1].undefined == (0,)
+        assert planned.estimate.n_requests == 30
+        assert planned.estimate.max_usd == pytest.approx(
+            (planned.estimate.n_prompt_tokens_estimated + 2 * 30 * 16) / 1e6
+        )
+        run(request(tmp_path, "antonym", service=service(server)))
+        n_asked = len(server.received)
+        assert dry_run(asked, Told()).n_cached == 20
+        assert len(server.received) == n_asked
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shots": ()}, "at least one task and one number of shots"),
+        ({"shots": (-1,)}, r"--shots must be numbers from 0 to 64, got -1"),
+        ({"shots": (65,)}, "got 65"),
+        ({"n_questions": 0}, "--n-queries must be at least 1, got 0"),
+        ({"max_tokens": 0}, "--max-tokens must be from 1 to 4096, got 0"),
+        ({"seed": -1}, "--seed must be between"),
+        ({"mode": "talk"}, "unknown mode 'talk'"),
+        ({"tasks": find_tasks(["text-sample"])}, "is a text: nothing is asked about it"),
+        ({"tasks": find_tasks(["country"]), "shots": (0,)}, "a list of no items says nothing; ask for 1 shot or more"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_words(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        assignments(request(tmp_path, **changes))
+
+
+def test_a_name_that_is_neither_here_nor_behind_an_address_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"give --base-url or --api-key-env"):
+        run(request(tmp_path, model="gpt-nonsense"))
+    for name in ("", "  ", "a\nb", "x" * 301):
+        with pytest.raises(ModelError, match="cannot be the name of a model"):
+            run(request(tmp_path, model=name, service=Service(base_url="http://127.0.0.1:9/v1")))
+
+
+def test_a_missing_key_is_refused_before_anything_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with ScriptedServer() as server:
+        with pytest.raises(UsageError, match="the environment variable NO_SUCH_KEY holds no key"):
+            run(request(tmp_path, service=service(server, key_variable="NO_SUCH_KEY")))
+        assert server.received == []
+
+
+def test_no_key_is_in_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARY_KEY", CANARY)
+    with ScriptedServer(answer=lambda prompt: f" your key is {CANARY}", faults=at({3: "400"})) as server:
+        (outcome,) = run(request(tmp_path, service=service(server, key_variable="CANARY_KEY")))
+        assert server.received[0].headers["authorization"] == f"Bearer {CANARY}"
+    assert "[redacted]" in (samples_of(outcome)[0].reply or samples_of(outcome)[1].reply or "")
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert CANARY.encode() not in path.read_bytes(), path
+
+
+def test_a_tiny_model_here_is_asked_once_and_found_again(tmp_path: Path) -> None:
+    model = save_list_model(tmp_path / "tiny")
+    asked = request(tmp_path / "results", "country", model=str(model), shots=(1, 3))
+    (first,) = run(asked)
+    assert first.record.model is not None and first.record.model.name == "tiny"
+    assert first.record.key.provider == "local" and first.record.key.files_sha256
+    assert [cell.n_answered for cell in first.record.cells] == [10, 10]
+    assert all(sample.reply is not None for sample in samples_of(first))
+    (again,) = run(asked)
+    assert again.was_there
+    first.path.unlink()
+    told = Told()
+    (rebuilt,) = query(asked, told)
+    assert rebuilt.record.cells == first.record.cells
+    other = save_list_model(tmp_path / "other" / "tiny", seed=1)  # the same name, other weights
+    (of_other,) = run(replace(asked, model=str(other)))
+    assert not of_other.was_there
+
+
+def test_replayed_samples_give_the_same_cells(tmp_path: Path) -> None:
+    tasks = {task.name: task for task in find_tasks(["antonym", "country"])}
+    with ScriptedServer(
+        answer=lambda prompt: right_answer("antonym" if ":" in prompt else "country", prompt)
+    ) as server:
+        outcomes = run(request(tmp_path, "antonym", "country", shots=(1, 2), service=service(server)))
+    lines = b"".join(samples_path(outcome.path).read_bytes() for outcome in outcomes)
+    file = tmp_path / "all.jsonl"
+    file.write_bytes(b"\n".join(reversed(lines.splitlines())))
+    again = {one.record.key.task: one for one in replay(file, model="big-1", tasks=tasks, out=tmp_path / "again")}
+    assert [again[one.record.key.task].record.cells for one in outcomes] == [one.record.cells for one in outcomes]
+    assert {one.record.key.provider for one in again.values()} == {"replay"}
+
+
+def test_prompts_written_for_another_program_can_be_replayed(tmp_path: Path) -> None:
+    asked = request(tmp_path, shots=(2,), n_questions=4)
+    content = [json.loads(sample.model_dump_json(exclude_none=True)) for sample in unanswered_samples(asked)]
+    for line in content[:3]:
+        line["reply"] = right_answer("antonym", line["prompt"])
+    file = tmp_path / "filled.jsonl"
+    file.write_text("\n".join(json.dumps(line) for line in content), encoding="utf-8")
+    (outcome,) = replay(file, model="big", tasks={"antonym": load_task("antonym")}, out=tmp_path)
+    (cell,) = outcome.record.cells
+    assert (cell.n_correct, cell.n_answered, cell.n_failed, cell.failures) == (3, 3, 1, {"missing": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": "another"}, r":1: the prompt is not question 0 of 'antonym' at 2 shots, seed 0"),
+        ({"task": "nonsense"}, r":1: there is no task 'nonsense' to ask; give its file with --task-file"),
+        ({"task_hash": "0" * 64}, ":1: asked with another version of the task"),
+        ({"reply": 3}, ":1: reply: "),
+        ({"n_shots": -1}, ":1: n_shots: "),
+        ({"n_shots": 10**9}, ":1: the prompt is not question 0"),
+        ({"index": 10**15}, ":1: "),
+        ({"what": 1}, ":1: what: "),
+    ],
+)
+def test_a_line_that_is_no_sample_of_these_questions_is_refused_by_number(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    sample = unanswered_samples(request(tmp_path, shots=(2,), n_questions=1))[0]
+    line = json.loads(sample.model_dump_json(exclude_none=True)) | {"reply": "x"} | change
+    file = tmp_path / "bad.jsonl"
+    file.write_text(json.dumps(line), encoding="utf-8")
+    with pytest.raises(RecordError, match="bad.jsonl" + message):
+        replay(file, model="m", tasks={"antonym": load_task("antonym")}, out=tmp_path)
+
+
+def test_a_file_without_samples_and_one_with_a_question_twice_are_refused(tmp_path: Path) -> None:
+    tasks = {"antonym": load_task("antonym")}
+    file = tmp_path / "s.jsonl"
+    with pytest.raises(UsageError, match="cannot read"):
+        replay(file, model="m", tasks=tasks, out=tmp_path)
+    file.write_bytes(b"\n\n")
+    with pytest.raises(UsageError, match="holds no samples"):
+        replay(file, model="m", tasks=tasks, out=tmp_path)
+    line = unanswered_samples(request(tmp_path, shots=(2,), n_questions=1))[0].model_dump_json(exclude_none=True)
+    file.write_text(f"{line}\n{line}\n")
+    with pytest.raises(RecordError, match=r"s.jsonl:2: question 0 at 2 shots comes twice"):
+        replay(file, model="m", tasks=tasks, out=tmp_path)
+
+
+def command(server: ScriptedServer, out: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "bench", "query", "big-1", "--tasks", "antonym", "--shots", "2", "--n-queries", "60",
+        "--base-url", server.base_url, "--max-concurrency", "4", "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+def test_killed_at_any_moment_nothing_answered_is_asked_again(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym"), latency_seconds=0.05) as server:
+        for delay in (0.05, 0.25, 0.45):
+            process = subprocess.Popen(
+                command(server, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            n_before = len(server.received)
+            while len(server.received) == n_before and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        subprocess.run(command(server, tmp_path), cwd=ROOT, check=True, capture_output=True)
+        asked = [one.prompt for one in server.received]
+    assert len(set(asked)) == 60
+    assert len(asked) - 60 <= 3 * 4  # at most what was under way at each kill
+    (stored,), _ = Store(tmp_path).performances()
+    assert stored.record.cells[0].accuracy == 1.0
+
+
+def test_two_processes_on_one_folder_lose_nothing(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym"), latency_seconds=0.02) as server:
+        both = [
+            subprocess.Popen(command(server, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            for _ in range(2)
+        ]
+        for process in both:
+            _, error = process.communicate(timeout=120)
+            assert process.returncode == 0, error.decode()
+    (stored,), rejected = Store(tmp_path).performances()
+    assert stored.record.cells[0].accuracy == 1.0 and not rejected
+
+
+def test_the_command_line_tells_of_failures_and_ends_with_1(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym"), faults=at({2: "400"})) as server:
+        done = subprocess.run(command(server, tmp_path), cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "1 bad request" in done.stdout
+        assert "1 questions failed and count as failed; run the same command to ask them again" in done.stderr
+        done = subprocess.run(command(server, tmp_path, "--json"), cwd=ROOT, capture_output=True, text=True, check=True)
+    content = json.loads(done.stdout)
+    assert content[0]["record"]["cells"][0]["accuracy"] == 1.0
+
+
+def test_a_canary_key_is_in_no_output_of_the_command(tmp_path: Path) -> None:
+    environment = os.environ | {"CANARY_KEY": CANARY, "OPENAI_LOG": "debug"}
+    with ScriptedServer(answer=lambda prompt: f" {CANARY}", faults=always("401")) as server:
+        done = subprocess.run(
+            command(server, tmp_path, "--api-key-env", "CANARY_KEY"), cwd=ROOT, env=environment, capture_output=True
+        )
+    assert done.returncode == 1
+    assert CANARY.encode() not in done.stdout + done.stderr
