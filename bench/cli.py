@@ -374,6 +374,7 @@ def query(
     from bench.query import QueryOutcome, QueryRequest, Service, unanswered_samples
     from bench.query import dry_run as plan
     from bench.query import query as ask
+    from bench.store import Store
     from bench.task_names import find_tasks
     from bench.terminal import Bars, remark
     from bench.terminal_performance import dry_run_tables, performance_tables
@@ -434,6 +435,11 @@ def query(
         else:
             _print_tables(dry_run_tables(planned))
         return
+    if api_key_env is not None:
+        from bench.api.redaction import Redactor, install_excepthook
+        from bench.api.secret import read_key
+
+        install_excepthook(Redactor((read_key(api_key_env),)))
     outcomes: list[QueryOutcome] = []
     try:
         if replay is not None:
@@ -456,6 +462,10 @@ def query(
             _print_tables(performance_tables(records))
         for outcome in outcomes:
             remark(f"{outcome.path}: {'already answered, nothing done' if outcome.was_there else 'written'}")
+    from proxies.performance_files import write_performance_report  # here, because it takes a while
+
+    for path in write_performance_report(Store(out)):
+        remark(f"{path}: written")
     n_failed = sum(cell.n_failed for record in records for cell in record.cells)
     if n_failed:
         raise BenchError(f"{n_failed} questions failed and count as failed; run the same command to ask them again")

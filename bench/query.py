@@ -257,7 +257,7 @@ def dry_run(request: QueryRequest, progress: Progress) -> DryRun:
         UsageError: the request cannot be met.
     """
     work = assignments(request)
-    target = _target(request, progress)
+    target = _target(request, progress, needs_key=False)
     path = _cache_path(request)
     wanted = [(part.task, ask) for part in work for ask in _requests(request, part)]
     unknown = wanted
@@ -293,8 +293,8 @@ class _Target:
     identity: WeightsIdentity | None = None
 
 
-def _target(request: QueryRequest, progress: Progress) -> _Target:
-    """Find the model; nothing is loaded or sent.
+def _target(request: QueryRequest, progress: Progress, *, needs_key: bool = True) -> _Target:
+    """Find the model and the key; nothing is loaded or sent.
 
     Raises:
         UsageError: there is no such model here, or the address cannot be used.
@@ -303,7 +303,7 @@ def _target(request: QueryRequest, progress: Progress) -> _Target:
         raise ModelError(f"{quoted(request.model)} cannot be the name of a model")
     if request.service is not None:
         variable = request.service.key_variable
-        key = None if variable is None else read_key(variable)
+        key = read_key(variable) if needs_key and variable is not None else None
         return _Target(provider="api", base_url=checked_base_url(request.service.base_url, key), key=key)
     from bench.models import identify
 

@@ -1,21 +1,17 @@
 """Calibration results -> one picture: estimates against truths, and how often intervals hold what they should.
 
-The same results give the same bytes, in whatever order they come. No pyplot: nothing here is global.
+The same results give the same bytes, in whatever order they come.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from xml.sax.saxutils import escape
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -24,6 +20,7 @@ from bench.escape import printable
 from bench.intervals import Z_90
 from proxies.calibration_bars import COVERAGE_RANGE
 from proxies.calibration_lines import ESTIMATORS, PAPER, TRAIN_MAX, Line, covered, n_held, ordered
+from proxies.svg import drawn
 
 TITLE = "Calibration of the estimators of mutual information"
 
@@ -60,18 +57,6 @@ SAMPLED = ("crossfit_nce", "infonce_anchor", "gaussian", PAPER)
 STEP = 0.13
 """Bits between neighbours at one truth, so that markers do not hide each other."""
 
-SETTINGS: dict[Any, Any] = {
-    "svg.hashsalt": "calibration",
-    "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 8.5,
-    "text.parse_math": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
@@ -92,19 +77,21 @@ def picture(cases: Sequence[CaseResult], coverage: Sequence[CoverageResult]) -> 
     """
     points, experiments = _points(cases), ordered(coverage)
     extra = max(0, len(experiments) - N_AT_HEIGHT) * INCHES_A_ROW
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a reader's own matplotlibrc must not change the bytes
-        matplotlib.rcParams.update(SETTINGS)
-        figure = Figure(figsize=(WIDTH, HEIGHT + extra), facecolor="white", layout="constrained")
-        FigureCanvasSVG(figure)
+
+    def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-        figure.suptitle(TITLE, fontsize=11, fontweight="bold")
         _draw_estimates(left, points)
         _draw_coverage(right, experiments)
         _add_legend(figure, points, experiments)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": TITLE})
-    return _described(buffer.getvalue(), _description(points, experiments))
+
+    return drawn(
+        draw,
+        title=TITLE,
+        description=_description(points, experiments),
+        salt="calibration",
+        width=WIDTH,
+        height=HEIGHT + extra,
+    )
 
 
 def _points(cases: Sequence[CaseResult]) -> list[Point]:
@@ -263,10 +250,3 @@ def _points_in_words(points: Sequence[Point]) -> Iterator[str]:
                     f"{name}: estimate minus truth from {min(errors):+.2f} to {max(errors):+.2f} bits, "
                     f"cases: {len(errors)}."
                 )
-
-
-def _described(svg: bytes, description: str) -> bytes:
-    """The same picture with a description after its title."""
-    title = f"<title>{escape(TITLE)}</title>".encode()
-    assert svg.count(title) == 1, "the title is where the description goes"
-    return svg.replace(title, title + f"\n <desc>{escape(printable(description))}</desc>".encode())

@@ -1,8 +1,8 @@
 """Which noise scale to read: how often each one is saturated, from records. `python -m proxies.noise_scale [RESULTS]`.
 
 A cell is one block (after block 0, whose information is known beforehand) at a position that closes a demonstration, in
-one condition. It is saturated when its macro term is within half a bit of its cap, the most that can be said there:
-then it says "at least this much". The headline is the finest scale at which most cells are not.
+one condition, on a ranked task. It is saturated when its macro term is within half a bit of its cap, the most that can
+be said there: then it says "at least this much". The headline is the finest scale at which most cells are not.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from bench.records import as_array, is_saturated
 from bench.store import Store, StoredRecord
+from tasks import RANKED_TASKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +30,12 @@ class ScaleRow:
 
 
 def scale_rows(stored: Sequence[StoredRecord]) -> list[ScaleRow]:
-    """One row a noise scale, over every record with the curve that most records have."""
+    """One row a noise scale, over every record of a ranked task with the curve that most of them have."""
     records = [
         item.record
         for item in stored
         if item.record.key.estimator == "noisy_channel"
+        and item.record.key.task in RANKED_TASKS
         and not any(measurement.refusals for measurement in item.record.measurements.values())
     ]
     if not records:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.calibration.results import CaseResult, CostResult, CoverageResult
-from bench.records import EmergenceRecord
-from bench.store import Store
+from bench.performance import Sample, cell, sha256
+from bench.query import scored
+from bench.records import EmergenceRecord, Measurement
+from bench.store import Store, StoredPerformance, samples_path
 from bench.summary import ceiling_of, emergence_of, summarise
 from proxies.calibration import bars_as_markdown, report
 from proxies.calibration_picture import picture
 from proxies.noise_scale import render, scale_rows
-from tasks import RANKED_TASKS
+from proxies.performance import report as performance_report
+from proxies.performance_picture import picture as performance_picture
+from tasks import LISTS, PAIRS, RANKED_TASKS, load_task
+from tasks.queries import Scorer, questions, request_text
+from tasks.task import ListTask, PairTask
 
 ROOT = Path(__file__).parent.parent
 STORED, REJECTED = Store(ROOT / "results").records()
@@ -32,17 +39,30 @@ def test_both_models_that_need_no_hub_are_there_on_every_ranked_task() -> None:
     assert found >= {(model, task) for model in ("smollm2-135m-instruct", "gemma-3-270m") for task in RANKED_TASKS}
 
 
+def first_entropies(record: EmergenceRecord, measurement: Measurement) -> list[float]:
+    """The entropy of each token of a demonstration by itself: a name, or query, arrow, answer; then the separator."""
+    answers = Counter(name.rpartition(": ")[2] for name in measurement.names)
+    shares = np.array(list(answers.values())) / len(measurement.names)
+    of_name, of_answer = math.log2(record.key.n_names), float(-(shares * np.log2(shares)).sum())
+    return [of_name, 0.0] if record.demonstration_length == 2 else [of_name, 0.0, of_answer, 0.0]
+
+
 @every_record
 def test_ceilings_are_the_entropies_of_the_lists(record: EmergenceRecord) -> None:
-    """A block keeps all prefixes apart; block 0 sees the name before it, and nothing at a separator."""
-    names, shots = record.key.n_names, record.key.n_shots
-    entropies = [math.log2(math.perm(names, k)) for k in range(1, shots + 1) for _ in range(2)]
-    for measurement in record.measurements.values():
-        assert measurement.macro_ceiling_bits[0] == pytest.approx([math.log2(names), 0.0] * shots, abs=1e-5)
+    """A block keeps all prefixes apart; block 0 sees the token before it, and nothing at a separator."""
+    names, shots, length = record.key.n_names, record.key.n_shots, record.demonstration_length
+    entropies = [math.log2(math.perm(names, k)) for k in range(1, shots + 1) for _ in range(length)]
+    for condition, measurement in record.measurements.items():
+        alone = first_entropies(record, measurement)
+        if condition == "random_words" and length > 2:
+            alone[2] = alone[0]  # a random word for each answer
+        assert measurement.macro_ceiling_bits[0] == pytest.approx(alone * shots, abs=1e-5)
         for ceilings in measurement.macro_ceiling_bits[1:]:
             assert ceilings == pytest.approx(entropies, abs=1e-5)
         for ceilings in measurement.micro_ceiling_bits:
-            assert ceilings == pytest.approx([math.log2(names), 0.0], abs=1e-5)
+            assert [ceilings[column] for column in measurement.micro_of_position] == pytest.approx(
+                alone * shots, abs=1e-5
+            )
     if (names, shots) == (12, 4):
         assert record.summary[-1].macro_ceiling_bits == pytest.approx(13.536, abs=5e-4)
 
@@ -68,7 +88,7 @@ def test_the_shuffled_control_covers_zero(record: EmergenceRecord) -> None:
 def test_block_0_knows_the_token_before_it_and_nothing_at_a_separator(record: EmergenceRecord) -> None:
     for measurement in record.measurements.values():
         for grid in measurement.macro.values():
-            assert not any(grid.values_bits[0][1::2])
+            assert not any(grid.values_bits[0][1::2])  # separators, and the arrows of pairs
             assert max(grid.values_bits[0]) <= math.log2(record.key.n_names) + ROUNDING
 
 
@@ -101,10 +121,12 @@ def test_the_summary_is_what_the_measurements_give(record: EmergenceRecord) -> N
             assert one.error_bits == pytest.approx(other.error_bits, abs=1e-5)
 
 
-def test_prefix_sharing_saved_more_than_two_thirds_of_the_tokens() -> None:
+def test_prefix_sharing_saved_most_of_the_tokens() -> None:
+    """Two thirds of them with 4 shots, three fifths with 3."""
     for record in RECORDS.values():
         for measurement in record.measurements.values():
-            assert measurement.n_tokens_computed * 3 < measurement.n_tokens_plain
+            share = measurement.n_tokens_computed / measurement.n_tokens_plain
+            assert share < (1 / 3 if record.key.n_shots == 4 else 2 / 5)
 
 
 def test_the_documented_noise_scales_are_those_of_the_records() -> None:
@@ -124,6 +146,56 @@ def test_the_readme_quotes_the_leaderboard() -> None:
     for line in quoted:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert any(all(cell in row for cell in cells) for row in board.splitlines()), line
+
+
+PERFORMANCES, BROKEN = Store(ROOT / "results").performances()
+every_performance = pytest.mark.parametrize(
+    "stored", PERFORMANCES, ids=[item.path.removeprefix("performance/") for item in PERFORMANCES]
+)
+
+
+def test_performance_of_both_models_is_there_on_every_task() -> None:
+    assert not BROKEN
+    found = {(item.record.key.model, item.record.key.mode, item.record.key.task) for item in PERFORMANCES}
+    asked = (("smollm2-135m-instruct", "completion"), ("smollm2-135m-instruct", "chat"), ("gemma-3-270m", "completion"))
+    assert found >= {(model, mode, task) for model, mode in asked for task in (*LISTS, *PAIRS)}
+
+
+@every_performance
+def test_a_performance_is_what_its_samples_score(stored: StoredPerformance) -> None:
+    """From the replies up: the questions are drawn again, the replies scored again, the cells counted again."""
+    record = stored.record
+    content = samples_path(ROOT / "results" / stored.path).read_bytes()
+    assert sha256(content) == record.samples_sha256
+    samples = [Sample.model_validate_json(line) for line in content.splitlines()]
+    task = load_task(record.key.task)
+    assert isinstance(task, ListTask | PairTask)
+    assert (task.version, task.content_hash) == (record.key.task_version, record.key.task_hash)
+    scorer = Scorer(task)
+    for found in record.cells:
+        asked = questions(task, n_shots=found.n_shots, n_questions=record.key.n_questions, seed=record.key.seed)
+        own = [sample for sample in samples if sample.n_shots == found.n_shots]
+        is_chat = record.key.mode == "chat"
+        assert [sample.prompt for sample in own] == [request_text(one, is_chat=is_chat) for one in asked]
+        assert own == [scored(sample, one, scorer) for sample, one in zip(own, asked, strict=True)]
+        assert found == cell(task, asked, own)
+        n_prompts = len(task.names) if isinstance(task, ListTask) and found.n_shots == 1 else math.inf
+        assert found.n_failed == 0 and found.n_questions == min(100, n_prompts)
+
+
+def test_capitals_are_known_far_above_chance() -> None:
+    """France's capital is no secret to 135 M parameters, but not all are known."""
+    for item in PERFORMANCES:
+        key = item.record.key
+        if (key.model, key.mode, key.task) == ("smollm2-135m-instruct", "completion", "country-capital"):
+            at_4 = next(found for found in item.record.cells if found.n_shots == 4)
+            assert at_4.low is not None and at_4.low > 10 * at_4.chance and at_4.high is not None and at_4.high < 0.9
+
+
+def test_the_committed_performance_report_and_picture_are_those_of_the_records() -> None:
+    folder = ROOT / "results" / "performance"
+    assert (folder / "report.md").read_text(encoding="utf-8") == performance_report(PERFORMANCES, BROKEN)
+    assert (folder / "picture.svg").read_bytes() == performance_picture(PERFORMANCES)
 
 
 CALIBRATION = Store(ROOT / "results")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "transformers", "sklearn", "pandas", "huggingface_hub", "matplotlib"}
+HEAVY = {"openai", "torch", "transformers", "sklearn", "pandas", "huggingface_hub", "matplotlib"}
 
 
 def imported(path: Path) -> set[str]:
@@ -47,6 +47,7 @@ def test_proxies_see_plain_records_and_no_torch(path: Path) -> None:
     assert "matplotlib.pyplot" not in imported(path)
     assert {name for name in imported(path) if name.startswith("bench")} <= {
         "bench.records",
+        "bench.performance",
         "bench.calibration.results",
         "bench.store",
         "bench.intervals",
@@ -65,6 +66,11 @@ def test_proxies_see_plain_records_and_no_torch(path: Path) -> None:
         "bench.terminal",
         "proxies.calibration",
         "proxies.leaderboard",
+        "proxies.performance",
+        "bench.query",
+        "bench.task_names",
+        "bench.api.client",
+        "tasks.check",
     ],
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:
