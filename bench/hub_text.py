@@ -37,13 +37,13 @@ class HubText:
 
 
 def _answer(row: Mapping[str, Any]) -> Iterator[str]:
-    yield str(row["response"])
+    yield row["response"] or ""
 
 
 def _turns_of_the_assistant(row: Mapping[str, Any]) -> Iterator[str]:
     for turn in row["conversations"]:
         if turn.get("from") == "gpt":
-            yield str(turn["value"])
+            yield turn["value"] or ""
 
 
 HUB_TEXTS = {
@@ -64,7 +64,10 @@ def fetch_text(name: str) -> TextTask:
     source = HUB_TEXTS[name]
     kept = cache_folder() / "texts" / f"{name}.txt"
     if not kept.is_file():
-        write_whole(kept, "\n".join(read_sentences(source)).encode())
+        sentences = read_sentences(source)
+        if not sentences:
+            raise UsageError(f"the data set {source.repo} holds no sentence; give a text of your own with --text FILE")
+        write_whole(kept, "\n".join(sentences).encode())
     sentences = kept.read_text(encoding="utf-8").split("\n")
     return text_task(
         name, sentences, sources=(f"https://huggingface.co/datasets/{source.repo}",), licence=source.licence

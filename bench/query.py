@@ -276,7 +276,7 @@ def dry_run(request: QueryRequest, progress: Progress) -> DryRun:
 def unanswered_samples(request: QueryRequest) -> tuple[Sample, ...]:
     """The questions of a request as samples without replies: for another program to answer, and to be replayed then."""
     return tuple(
-        _sample(request, assignment.task, asked, prompt=ask.prompt)
+        _sample(request, assignment.task, asked, model=request.model, prompt=ask.prompt)
         for assignment in assignments(request)
         for asked, ask in zip(assignment.questions, _requests(request, assignment), strict=True)
     )
@@ -284,13 +284,24 @@ def unanswered_samples(request: QueryRequest) -> tuple[Sample, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """Who is asked."""
+    """Who is asked; `model` is the name under which answers are kept."""
 
     provider: Literal["local", "api"]
+    model: str
     base_url: str | None = None
     key: Secret | None = None
     entry: ModelEntry | None = None
     identity: WeightsIdentity | None = None
+
+    @property
+    def revision(self) -> str | None:
+        """Of the weights, where they are here."""
+        return self.identity.revision if self.identity else None
+
+    @property
+    def files_sha256(self) -> str | None:
+        """Of configuration, tokenizer and weights, where they are here."""
+        return self.identity.files_sha256 if self.identity else None
 
 
 def _target(request: QueryRequest, progress: Progress, *, needs_key: bool = True) -> _Target:
@@ -304,7 +315,8 @@ def _target(request: QueryRequest, progress: Progress, *, needs_key: bool = True
     if request.service is not None:
         variable = request.service.key_variable
         key = read_key(variable) if needs_key and variable is not None else None
-        return _Target(provider="api", base_url=checked_base_url(request.service.base_url, key), key=key)
+        address = checked_base_url(request.service.base_url, key)
+        return _Target(provider="api", model=request.model, base_url=address, key=key)
     from bench.models import identify
 
     try:
@@ -314,7 +326,7 @@ def _target(request: QueryRequest, progress: Progress, *, needs_key: bool = True
     identity = identify(entry, progress.stage)
     if isinstance(entry.source, HubSource):  # from here on this commit, whatever the branch does meanwhile
         entry = replace(entry, source=replace(entry.source, revision=identity.revision))
-    return _Target(provider="local", entry=entry, identity=identity)
+    return _Target(provider="local", model=entry.name, entry=entry, identity=identity)
 
 
 def _key(request: QueryRequest, target: _Target, assignment: Assignment) -> PerformanceKey:
@@ -323,10 +335,10 @@ def _key(request: QueryRequest, target: _Target, assignment: Assignment) -> Perf
         schema_version=PERFORMANCE_SCHEMA,
         scoring_version=SCORING_VERSION,
         provider=target.provider,
-        model=target.entry.name if target.entry else request.model,
+        model=target.model,
         base_url=target.base_url,
-        revision=target.identity.revision if target.identity else None,
-        files_sha256=target.identity.files_sha256 if target.identity else None,
+        revision=target.revision,
+        files_sha256=target.files_sha256,
         dtype=request.dtype if target.identity else None,
         mode=request.mode,
         task=task.name,
@@ -344,9 +356,9 @@ def _reply_key(request: QueryRequest, target: _Target, task: Task, ask: Request)
     return ReplyKey(
         provider=target.provider,
         base_url=target.base_url,
-        model=target.entry.name if target.entry else request.model,
-        revision=target.identity.revision if target.identity else None,
-        files_sha256=target.identity.files_sha256 if target.identity else None,
+        model=target.model,
+        revision=target.revision,
+        files_sha256=target.files_sha256,
         precision=target.entry.precision if target.entry else None,
         dtype=request.dtype if target.identity else None,
         mode=ask.mode,
@@ -395,14 +407,21 @@ class _Asking:
     def ask(self, assignment: Assignment) -> tuple[Sample, ...]:
         """The scored samples of a task, in the order of its questions."""
         self._task = task = assignment.task
-        scorer, asked = Scorer(task), assignment.questions
+        asked = assignment.questions
+        scorer = Scorer(task, is_chat=self._request.mode == "chat")
         requests = _requests(self._request, assignment)
         samples: dict[int, Sample] = {}
         for index, answer in CachedCompleter(self._completer, self._cache, self._key_of).complete(requests):
             samples[index] = _sample(
-                self._request, task, asked[index], prompt=requests[index].prompt, answer=answer, scorer=scorer
+                self._request,
+                task,
+                asked[index],
+                model=self._target.model,
+                prompt=requests[index].prompt,
+                answer=answer,
+                scorer=scorer,
             )
-            self._progress.block(f"{self._request.model}, {task.name}")
+            self._progress.block(f"{self._target.model}, {task.name}")
         return tuple(samples[index] for index in range(len(asked)))
 
     def _key_of(self, ask: Request) -> ReplyKey:
@@ -445,12 +464,13 @@ def _sample(
     task: ListTask | PairTask,
     asked: Question,
     *,
+    model: str,
     prompt: str,
     answer: Reply | Failure | None = None,
     scorer: Scorer | None = None,
 ) -> Sample:
     empty = Sample(
-        model=request.model,
+        model=model,
         mode=request.mode,
         task=task.name,
         task_hash=task.content_hash,

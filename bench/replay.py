@@ -48,7 +48,7 @@ def replay(path: Path, *, model: str, tasks: Mapping[str, Task], out: Path) -> t
     """
     store, start = Store(out), Start.now()
     groups: dict[_Group, dict[tuple[int, int], tuple[Question, Sample]]] = {}
-    scorers: dict[str, Scorer] = {}
+    scorers: dict[tuple[str, bool], Scorer] = {}
     for number, sample in _read(path):
         task = tasks.get(sample.task)
         where = f"{path.name}:{number}"
@@ -67,7 +67,8 @@ def replay(path: Path, *, model: str, tasks: Mapping[str, Task], out: Path) -> t
             raise RecordError(f"{where}: question {sample.index} at {sample.n_shots} shots comes twice")
         if sample.reply is None and sample.failure is None:
             sample = sample.model_copy(update={"failure": NO_REPLY})
-        scorer = scorers.setdefault(task.name, Scorer(task))
+        is_chat = sample.mode == "chat"
+        scorer = scorers.setdefault((task.name, is_chat), Scorer(task, is_chat=is_chat))
         group[sample.n_shots, sample.index] = asked, scored(sample, asked, scorer)
     if not groups:
         raise UsageError(f"{path} holds no samples")

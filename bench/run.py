@@ -246,6 +246,7 @@ class _Run:
                     tokenizer.decode,
                     vocabulary_size=len(tokenizer),
                     excluded=excluded,
+                    special=frozenset(tokenizer.all_special_ids),
                     rng=generator(seed, "random words"),
                 )
             else:
@@ -267,6 +268,7 @@ class _Run:
                     n_shots=part.preset.n_shots,
                     limit=self.request.limit,
                     rng=generator(seed, "random words"),
+                    like=lists.parts,
                 )
         except PromptError as error:
             raise UsageError(str(error)) from error

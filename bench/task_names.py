@@ -42,7 +42,10 @@ def find_task(name: str) -> Task:
         near = difflib.get_close_matches(name, TASKS, n=1)
         meant = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"unknown task {name[:80]!r}; {meant}expected one of {', '.join(TASKS)}")
-    return load_task(name)
+    try:
+        return load_task(name)
+    except TextError as error:  # its file was damaged
+        raise UsageError(str(error)) from error
 
 
 def task_options(name: str) -> list[str]:
@@ -50,21 +53,28 @@ def task_options(name: str) -> list[str]:
     if name in TASKS:
         return ["--tasks", name]
     kind, colon, rest = name.partition(":")
-    return ["--text", rest] if colon and kind == "text" else ["--task-file", f"{name}.json"]
+    if colon and kind == "text":
+        return ["--text", rest if rest in HUB_TEXTS else f"{rest}.txt"]
+    return ["--task-file", f"{name}.json"]
 
 
 def _from_file(path: Path) -> Task:
     try:
-        return read_task_file(path)
+        task = read_task_file(path)
     except TaskFileError as error:
         raise UsageError(str(error)) from error
+    if task.name in TASKS and task.content_hash != load_task(task.name).content_hash:
+        raise UsageError(
+            f"{path}: a shipped task is called {task.name!r}; give yours another name, or results of the two would mix"
+        )
+    return task
 
 
 def _from_text(text: str) -> Task:
     if text in HUB_TEXTS:
         return fetch_text(text)
     if text in TEXTS:
-        return load_task(text)
+        return find_task(text)
     try:
         return read_text(Path(text))
     except TextError as error:

@@ -6,6 +6,7 @@ its demonstration has the same token count, part by part, as all the others. How
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -42,12 +43,14 @@ class AlignedPool:
     Attributes:
         names: survivors, in the order of the task's pool: the names of a list, the queries of pairs.
         demonstrations: token ids of the demonstration of each survivor, all equally long.
+        parts: of each survivor, the tokens of its name, or of its query and of its answer.
         rejected: items of another token count, unknown to the tokenizer, or merging with what is around them.
         shape: tokens of a name (one number), or of a query and of an answer (two).
     """
 
     names: tuple[str, ...]
     demonstrations: tuple[tuple[int, ...], ...]
+    parts: tuple[tuple[tuple[int, ...], ...], ...]
     rejected: tuple[str, ...]
     shape: tuple[int, ...]
 
@@ -64,6 +67,7 @@ class Population:
         is_enumerated: whether every possible sequence is there; a text is always a sample.
         n_survivors, n_pool: how many items of the pool are aligned under this tokenizer; how many sentences of a text
             are long enough.
+        parts: the tokens of each of the n names, or of its query and of its answer.
     """
 
     names: tuple[str, ...]
@@ -73,6 +77,7 @@ class Population:
     is_enumerated: bool
     n_survivors: int
     n_pool: int
+    parts: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
 
 def align(task: ListTask | PairTask, encode: Encode, *, at_least: int = MIN_ITEMS) -> AlignedPool:
@@ -95,6 +100,7 @@ def align(task: ListTask | PairTask, encode: Encode, *, at_least: int = MIN_ITEM
     return AlignedPool(
         names=tuple(item.name for item in kept),
         demonstrations=tuple(item.tokens for item in kept),
+        parts=tuple(item.parts for item in kept),
         rejected=tuple(item.name for item in items if item.name not in names),
         shape=shape,
     )
@@ -137,6 +143,7 @@ def list_population(
             f"and {n_names} are needed; {remedy}"
         )
     demonstration_of = dict(zip(pool.names, pool.demonstrations, strict=True))
+    parts_of = dict(zip(pool.names, pool.parts, strict=True))
     names = list(shown)
     shuffled = (names[index] for index in rng.permutation(len(names)))
     drawn = [name for name in shuffled if name in demonstration_of][:n_names]
@@ -154,6 +161,7 @@ def list_population(
         limit=limit,
         n_survivors=len(pool.names),
         n_pool=len(names),
+        parts=tuple(parts_of[name] for name in drawn),
     )
 
 
@@ -168,34 +176,37 @@ def random_word_population(
     n_shots: int,
     rng: np.random.Generator,
     limit: int | None = None,
+    like: Sequence[tuple[tuple[int, ...], ...]] = (),
 ) -> Population:
     """The same lists over words drawn at random from the vocabulary: the `random words` control.
 
     A word is a token that decodes to a space and 3 to 12 lower-case Latin letters and encodes back to itself, followed
-    by tokens of letters where the task's own items have more than one. Pairs get a random word for the query and
-    another one for the answer, the same in every list.
+    by tokens of letters where the task's own items have more than one. In pairs every distinct query and answer of
+    `like`, the demonstrations of the task itself, gets a word, always the same one, so that what repeats there repeats
+    here and every ceiling is the same.
 
     Args:
         excluded: case-folded words that may not be drawn: members of a category.
+        like: the tokens of the query and of the answer of each pair that the task's own population was drawn from.
 
     Raises:
         PromptError: the vocabulary holds too few such words.
     """
     check_sizes(n_names=n_names, n_shots=n_shots, limit=limit)
-    separator = tuple(encode(task.separator))
+    template = _Template.of(task, encode)
     words = _Words(encode, decode, excluded, [int(token) for token in rng.permutation(vocabulary_size)])
     if isinstance(task, ListTask):
         texts, parts = _drawn(words.followed_by(1, task.separator), n_names)
-        demonstrations = [(*part, *separator) for part in parts]
+        demonstrations = [template.demonstration(part) for part in parts]
     else:
-        shape = align(task, encode, at_least=n_names).shape
-        arrow = tuple(encode(task.arrow))
-        queries, query_parts = _drawn(words.followed_by(shape[0], task.arrow), n_names)
-        answers, answer_parts = _drawn(words.followed_by(shape[1], task.separator), n_names)
-        texts = [query + task.arrow + answer for query, answer in zip(queries, answers, strict=True)]
-        demonstrations = [
-            (*query, *arrow, *answer, *separator) for query, answer in zip(query_parts, answer_parts, strict=True)
-        ]
+        queries, answers = (tuple(dict.fromkeys(pair[place] for pair in like)) for place in (0, 1))
+        others = tuple(answer for answer in answers if answer not in queries)
+        found: dict[tuple[int, ...], tuple[str, tuple[int, ...]]] = {}
+        for parts_of_kind, after in ((queries, task.arrow), (others, task.separator)):
+            drawn = words.followed_by(len(parts_of_kind[0]) if parts_of_kind else 1, after)
+            found |= dict(zip(parts_of_kind, zip(*_drawn(drawn, len(parts_of_kind)), strict=True), strict=True))
+        texts = [found[query][0] + task.arrow + found[answer][0] for query, answer in like]
+        demonstrations = [template.demonstration(found[query][1], found[answer][1]) for query, answer in like]
     return _enumerated(
         names=tuple(text.strip() for text in texts),
         demonstrations=demonstrations,
@@ -247,21 +258,29 @@ def random_word_windows(
     *,
     vocabulary_size: int,
     excluded: frozenset[str],
+    special: frozenset[int] = frozenset(),
     rng: np.random.Generator,
 ) -> Population:
     """The same windows with every token replaced by a random word, always the same one for the same token.
 
     What repeats in the text repeats here, so every ceiling is the same, but the windows mean nothing. Where the
     vocabulary holds fewer words than the text has tokens, other tokens of the vocabulary stand in.
+
+    Args:
+        special: tokens that stand for no text, which never stand in.
     """
     tokens, inverse = np.unique(text.sequences, return_inverse=True)
     order = [int(token) for token in rng.permutation(vocabulary_size)]
-    words = [part[0] for _, part in _Words(encode, decode, excluded, order).followed_by(1, "")]
-    others = [token for token in order if token not in set(words)]
-    replaced = np.array([*words, *others][: len(tokens)], dtype=np.int64)
+    found = _Words(encode, decode, excluded, order).followed_by(1, "")
+    words = [part[0] for _, (_, part) in zip(range(len(tokens)), found, strict=False)]
+    used = special.union(words)
+    others = (token for token in order if token not in used)
+    chosen = [*words, *itertools.islice(others, len(tokens) - len(words))]
+    if len(chosen) < len(tokens):
+        raise PromptError(f"the vocabulary holds {len(chosen)} tokens for the random-words control of {len(tokens)}")
     return Population(
         names=(),
-        sequences=replaced[inverse].reshape(text.sequences.shape),
+        sequences=np.array(chosen, dtype=np.int64)[inverse].reshape(text.sequences.shape),
         n_shots=text.n_shots,
         demonstration_length=1,
         is_enumerated=False,
@@ -310,34 +329,64 @@ class _Item:
         return tuple(map(len, self.parts))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Template:
+    """What is the same in every demonstration, as tokens; the blank at the end of a prefix belongs to what follows."""
+
+    before_item: tuple[int, ...]
+    arrow: tuple[int, ...]
+    before_answer: tuple[int, ...]
+    separator: tuple[int, ...]
+
+    @classmethod
+    def of(cls, task: ListTask | PairTask, encode: Encode) -> _Template:
+        arrow, answer_prefix = (task.arrow, task.answer_prefix) if isinstance(task, PairTask) else ("", "")
+        return cls(
+            before_item=_tokens(encode, task.item_prefix.rstrip(" ")),
+            arrow=_tokens(encode, arrow),
+            before_answer=_tokens(encode, answer_prefix.rstrip(" ")),
+            separator=_tokens(encode, task.separator),
+        )
+
+    def demonstration(self, item: tuple[int, ...], answer: tuple[int, ...] = ()) -> tuple[int, ...]:
+        return (*self.before_item, *item, *self.arrow, *self.before_answer, *answer, *self.separator)
+
+
+def _tokens(encode: Encode, text: str) -> tuple[int, ...]:
+    return tuple(encode(text)) if text else ()
+
+
+def _blanks(prefix: str) -> str:
+    """The blanks at the end of a prefix."""
+    return prefix[len(prefix.rstrip(" ")) :]
+
+
 def _list_items(task: ListTask, encode: Encode) -> list[_Item]:
-    separator = tuple(encode(task.separator))
+    template, blanks = _Template.of(task, encode), _blanks(task.item_prefix)
     items = []
     for name in task.names:
-        part = tuple(encode(task.item_prefix + name))
-        tokens = (*part, *separator)
+        part = tuple(encode(blanks + name))
+        tokens = template.demonstration(part)
         is_plain = bool(part) and tuple(encode(task.demonstration(name))) == tokens
         items.append(_Item(name=name, parts=(part,), tokens=tokens, is_plain=is_plain))
     return items
 
 
 def _pair_items(task: PairTask, encode: Encode) -> list[_Item]:
-    arrow, separator = tuple(encode(task.arrow)), tuple(encode(task.separator))
+    template = _Template.of(task, encode)
+    before_query, before_answer = _blanks(task.item_prefix), _blanks(task.answer_prefix)
     forms_of: dict[tuple[int, ...], set[str]] = {}  # answers that share their tokens without being equal: unknown ones
     for pair in task.pairs:
-        forms_of.setdefault(tuple(encode(task.answer_prefix + pair.answers[0])), set()).add(pair.answers[0])
+        forms_of.setdefault(tuple(encode(before_answer + pair.answers[0])), set()).add(pair.answers[0])
     items = []
     for pair in task.pairs:
-        query, answer = (
-            tuple(encode(task.item_prefix + pair.query)),
-            tuple(encode(task.answer_prefix + pair.answers[0])),
-        )
-        tokens = (*query, *arrow, *answer, *separator)
+        query, answer = tuple(encode(before_query + pair.query)), tuple(encode(before_answer + pair.answers[0]))
+        tokens = template.demonstration(query, answer)
         is_plain = (
             bool(query and answer)
             and len(forms_of[answer]) == 1
             and tuple(encode(task.demonstration(pair))) == tokens
-            and tuple(encode(task.question(pair))) == (*query, *arrow)
+            and tuple(encode(task.question(pair))) == (*template.before_item, *query, *template.arrow)
         )
         items.append(_Item(name=pair.query, parts=(query, answer), tokens=tokens, is_plain=is_plain))
     return items
@@ -360,7 +409,7 @@ class _Words:
 
     def followed_by(self, n_tokens: int, after: str) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Words of that many tokens, as text and tokens, that keep their tokens when `after` follows."""
-        tail = tuple(self._encode(after))
+        tail = _tokens(self._encode, after)
         for start in self._starts:
             text = self._decode([start])
             if not re.fullmatch(r" [a-z]{3,12}", text) or text.strip() in self._excluded:
@@ -403,6 +452,7 @@ def _enumerated(
     limit: int | None,
     n_survivors: int,
     n_pool: int,
+    parts: tuple[tuple[tuple[int, ...], ...], ...] = (),
 ) -> Population:
     every = chain.from_iterable(permutations(range(len(names)), n_shots))
     orders = np.fromiter(every, dtype=np.int64).reshape(-1, n_shots)  # (n_sequences, n_shots)
@@ -418,4 +468,5 @@ def _enumerated(
         is_enumerated=is_enumerated,
         n_survivors=n_survivors,
         n_pool=n_pool,
+        parts=parts,
     )

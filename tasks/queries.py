@@ -25,6 +25,10 @@ CHAT_INSTRUCTION = "Continue the pattern. Reply with only what comes next, witho
 _STRIPPED = " \t\r\n.,;:!?\"'`*_()[]{}<>«»“”‘’„‚¡¿…"
 
 
+_ALIKE = dict.fromkeys(map(ord, "’‘ʻʼ´`"), "'") | dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+"""Apostrophes that are written one way or another, and characters that are not seen."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One prompt and what it asks for.
@@ -69,10 +73,10 @@ def questions(task: ListTask | PairTask, *, n_shots: int, n_questions: int, seed
     least = 0 if isinstance(task, PairTask) else 1
     if n_questions < 1:
         raise PromptError(f"--n-queries must be at least 1, got {n_questions}")
+    if n_shots < 0:
+        raise PromptError(f"a number of shots is at least 0, got {n_shots}")
     if n_shots < least:
-        raise PromptError(
-            f"task {task.name!r}: a list of {n_shots} items says nothing of its category; start at 1 shot"
-        )
+        raise PromptError(f"task {task.name!r}: an empty list says nothing of its category; start at 1 shot")
     if n_shots >= n_items:
         raise PromptError(
             f"task {task.name!r} has {n_items} items, too few for {n_shots} shots and a question; "
@@ -114,8 +118,9 @@ def request_text(asked: Question, *, is_chat: bool) -> str:
 
 
 def stop_strings(task: ListTask | PairTask) -> tuple[str, ...]:
-    """Where a completion may end: the separator, or the end of the line."""
-    return tuple(dict.fromkeys((task.separator.strip() or task.separator, "\n")))
+    """Where a completion may end: the separator or the end of the line, unless an answer begins with it."""
+    candidates = dict.fromkeys((task.separator.strip() or task.separator, "\n"))
+    return tuple(stop for stop in candidates if stop not in _answer_prefix(task))
 
 
 class Scorer:
@@ -124,54 +129,83 @@ class Scorer:
     A list is continued correctly by a member of the category, under any of its names, that is not in the prompt.
     """
 
-    def __init__(self, task: ListTask | PairTask) -> None:
-        self._task = task
+    def __init__(self, task: ListTask | PairTask, *, is_chat: bool = False) -> None:
+        """With `is_chat`, replies that begin with the prompt again are forgiven it, and marks of bold text."""
+        self._task, self._is_chat = task, is_chat
+        self._stops = stop_strings(task)
         self._members: dict[str, str] = {}
         self._accepted: dict[str, frozenset[str]] = {}
+        self._question_of: dict[str, str] = {}
         if isinstance(task, ListTask):
             for member in task.members:
-                self._members |= dict.fromkeys(map(normalised, (member.name, *member.aliases)), member.name)
+                forms = map(_without_article, map(normalised, (member.name, *member.aliases)))
+                self._members |= dict.fromkeys(forms, member.name)
         else:
             self._accepted = {pair.query: frozenset(map(normalised, pair.answers)) for pair in task.pairs}
-            self._question_of = {pair.query: task.question(pair).strip() for pair in task.pairs}
+            if task.arrow.strip():  # else a query by itself would be cut off an answer that begins like it
+                self._question_of = {pair.query: task.question(pair).strip() for pair in task.pairs}
 
     def score(self, asked: Question, reply: str) -> Score:
         """What a reply is worth."""
         answer = normalised(self._first_answer(asked, reply))
         if asked.subject is not None:
             return Score(answer=answer, is_correct=answer in self._accepted[asked.subject], is_repeat=None)
+        answer = _without_article(answer)
         member = self._members.get(answer)
-        is_repeat = member is not None and member in {self._members[normalised(name)] for name in asked.shown}
+        is_repeat = member is not None and member in {
+            self._members[_without_article(normalised(name))] for name in asked.shown
+        }
         return Score(answer=answer, is_correct=member is not None and not is_repeat, is_repeat=is_repeat)
 
     def chance(self, asked: Sequence[Question]) -> float:
-        """The accuracy of guessing without knowing the relation, over these questions.
+        """The accuracy of guessing, over these questions.
 
-        Pairs: the answer of a pair taken at random from the whole task. Lists: 0, because who does not know the
-        category can only repeat what is in the prompt.
+        Pairs: of giving the one answer that is right most often, whatever is asked. Lists: 0, because who does not
+        know the category can only repeat what is in the prompt.
         """
         if isinstance(self._task, ListTask):
             return 0.0
-        shown = Counter(normalised(pair.answers[0]) for pair in self._task.pairs)
-        hits = sum(shown[answer] for one in asked if one.subject for answer in self._accepted[one.subject])
-        return hits / (len(asked) * len(self._task.pairs))
+        right = Counter(answer for one in asked if one.subject for answer in self._accepted[one.subject])
+        return max(right.values(), default=0) / len(asked)
 
     def _first_answer(self, asked: Question, reply: str) -> str:
-        """The reply up to the first separator or the end of its first line, without a repetition of the query.
+        """The reply up to the first separator or the end of its first line.
 
-        A list may be ended in words: " and Spain." is Spain.
+        A completion ends at the first stop string, whether a server has cut it there or not. What the template puts
+        before an answer is passed over, so is a repetition of the query, and "and" before the end of a list.
         """
-        text = reply.lstrip()
-        if asked.subject is not None:
-            opening = self._question_of[asked.subject]
-            if text.casefold().startswith(opening.casefold()):
-                text = text[len(opening) :].lstrip()
+        if self._is_chat:
+            text = _after(reply.replace("**", "").lstrip(), asked.prompt.strip())
+        else:
+            text = reply[: min((at for stop in self._stops if (at := reply.find(stop)) >= 0), default=len(reply))]
+            text = text.lstrip()
+        if asked.subject in self._question_of:
+            text = _after(text, self._question_of[asked.subject])
+        text = _after(text, _answer_prefix(self._task).strip())
         line = (text.splitlines() or [""])[0]
-        separator = self._task.separator.strip()
+        separator = self._task.separator.strip() or self._task.separator.replace("\n", "")
         first = line.split(separator)[0] if separator else line
-        return re.sub(r"^(and|or|&)\s+", "", first, flags=re.IGNORECASE) if asked.subject is None else first
+        return first if asked.subject is not None else re.sub(r"^(and|or|&)\s+", "", first, flags=re.IGNORECASE)
+
+
+def _answer_prefix(task: ListTask | PairTask) -> str:
+    """What the template puts between a prompt and the answer."""
+    return task.item_prefix if isinstance(task, ListTask) else task.answer_prefix
+
+
+def _after(text: str, opening: str) -> str:
+    """The text without its opening, if it begins with it, in capitals or not."""
+    if opening and text[: len(opening)].casefold() == opening.casefold():
+        return text[len(opening) :].lstrip()
+    return text
+
+
+def _without_article(text: str) -> str:
+    """A normalised answer without a, an or the."""
+    return re.sub(r"^(a|an|the) ", "", text)
 
 
 def normalised(text: str) -> str:
-    """NFKC, case-folded, white space collapsed, quotes and punctuation around it stripped."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().strip(_STRIPPED).split())
+    """NFKC, case-folded, apostrophes alike, white space collapsed, quotes and punctuation around it stripped."""
+    text = unicodedata.normalize("NFKC", text).casefold().translate(_ALIKE)
+    return " ".join(text.strip(_STRIPPED).split())

@@ -49,14 +49,23 @@ def read_text(path: Path) -> TextTask:
         TextError: it cannot be read, is no UTF-8 text, is too large, or holds no sentence.
     """
     try:
+        if not path.is_file():  # a device or a pipe may never end
+            raise TextError(f"{_shown(path)} is no file; give a plain-text file with --text")
         if path.stat().st_size > MAX_TEXT_BYTES:
-            raise TextError(f"{path} is larger than {MAX_TEXT_BYTES >> 20} MB; give a part of it")
-        text = path.read_text(encoding="utf-8")
+            raise TextError(f"{_shown(path)} is larger than {MAX_TEXT_BYTES >> 20} MB; give a part of it")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise TextError(f"{path} is not UTF-8 text (byte {error.start}); convert it first") from error
-    except OSError as error:
-        raise TextError(f"cannot read {path}: {error.strerror}; give a plain-text file with --text") from error
-    return text_task(path.stem or "text", sentences_of(text), sources=("a file of the user's",))
+        raise TextError(f"{_shown(path)} is not UTF-8 text (byte {error.start}); convert it first") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, TextError):
+            raise
+        raise TextError(f"cannot read {_shown(path)}: {error}; give a plain-text file with --text") from error
+    return text_task(_shown(Path(path.stem))[:80] or "text", sentences_of(text), sources=("a file of the user's",))
+
+
+def _shown(path: Path) -> str:
+    """A path in printable characters, on one line."""
+    return "".join(character if character.isprintable() else "?" for character in str(path)).strip()
 
 
 def text_task(name: str, sentences: Iterable[str], *, sources: tuple[str, ...], licence: str = "unknown") -> TextTask:

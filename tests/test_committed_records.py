@@ -171,11 +171,11 @@ def test_a_performance_is_what_its_samples_score(stored: StoredPerformance) -> N
     task = load_task(record.key.task)
     assert isinstance(task, ListTask | PairTask)
     assert (task.version, task.content_hash) == (record.key.task_version, record.key.task_hash)
-    scorer = Scorer(task)
+    is_chat = record.key.mode == "chat"
+    scorer = Scorer(task, is_chat=is_chat)
     for found in record.cells:
         asked = questions(task, n_shots=found.n_shots, n_questions=record.key.n_questions, seed=record.key.seed)
         own = [sample for sample in samples if sample.n_shots == found.n_shots]
-        is_chat = record.key.mode == "chat"
         assert [sample.prompt for sample in own] == [request_text(one, is_chat=is_chat) for one in asked]
         assert own == [scored(sample, one, scorer) for sample, one in zip(own, asked, strict=True)]
         assert found == cell(task, asked, own)

@@ -410,6 +410,7 @@ def test_pairs_are_measured_like_lists(model: Path, tmp_path: Path) -> None:
     assert [row.position for row in outcome.record.summary] == [3, 7]
     words = outcome.record.measurements["random_words"]
     assert words.macro_ceiling_bits == trained.macro_ceiling_bits
+    assert words.micro_ceiling_bits == trained.micro_ceiling_bits
     assert not {part for name in words.names for part in name.split(": ")} & load_pairs("antonym").surface_forms
     assert outcome.record.key.estimator == "noisy_channel"
 
@@ -430,7 +431,7 @@ def test_text_is_measured_on_windows_with_the_estimator_for_samples(model: Path,
     trained, words = record.measurements["trained"], record.measurements["random_words"]
     assert trained.names == () and trained.n_sequences == 60
     assert words.macro_ceiling_bits == trained.macro_ceiling_bits
-    assert "--text prose" in record.provenance.command
+    assert "--text prose.txt" in record.provenance.command
     with pytest.raises(UsageError, match="80 sentences have 2 tokens .* 100 are needed"):
         run(replace(asked, n_names=100), Told())
 

@@ -28,9 +28,13 @@ def test_a_file_with_the_name_of_another_task_is_refused(tmp_path: Path) -> None
         "answer_prefix": " ", "separator": "\n", "pairs": {"a": ["b"]},
     }  # fmt: skip
     path.write_text(json.dumps(content), encoding="utf-8")
-    assert find_tasks([], files=[path])[0].name == "antonym"
-    with pytest.raises(UsageError, match="two different tasks are called 'antonym'"):
-        find_tasks(["antonym"], files=[path])
+    with pytest.raises(UsageError, match="a shipped task is called 'antonym'; give yours another name"):
+        find_tasks([], files=[path])
+    other = tmp_path / "other.json"
+    path.write_text(json.dumps(content | {"name": "mine"}), encoding="utf-8")
+    other.write_text(json.dumps(content | {"name": "mine", "version": 2}), encoding="utf-8")
+    with pytest.raises(UsageError, match="two different tasks are called 'mine'"):
+        find_tasks([], files=[path, other])
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,7 @@ def test_a_file_with_the_name_of_another_task_is_refused(tmp_path: Path) -> None
         ((), (), (), "no task to do; give --tasks with some of country"),
         (("cuontry",), (), (), "unknown task 'cuontry'; did you mean country.*expected one of country, animal, colour"),
         ((), ("none.json",), (), "none.json"),
-        ((), (), ("none.txt",), "cannot read none.txt"),
+        ((), (), ("none.txt",), "none.txt is no file"),
     ],
 )
 def test_what_is_no_task_is_refused(
@@ -52,7 +56,8 @@ def test_what_is_no_task_is_refused(
 def test_a_command_names_a_task_as_it_was_named() -> None:
     assert task_options("country") == ["--tasks", "country"]
     assert task_options("text-sample") == ["--tasks", "text-sample"]
-    assert task_options("text:prose") == ["--text", "prose"]
+    assert task_options("text:prose") == ["--text", "prose.txt"]
+    assert task_options("text:openorca") == ["--text", "openorca"]
     assert task_options("mine") == ["--task-file", "mine.json"]
 
 
@@ -70,7 +75,12 @@ def test_a_data_set_is_read_by_the_real_library_and_kept(tmp_path: Path, monkeyp
     assert task.name == "text:openorca" and task.licence == "MIT"
     assert task.sentences[:2] == ("Answer 0 is long.", "It has two sentences.") and len(task.sentences) == 4
     (folder / "train.jsonl").unlink()
+    monkeypatch.setitem(HUB_TEXTS, "empty", HubText(repo=str(folder), licence="MIT", prose=lambda row: [""]))
     assert fetch_text("openorca") == task  # from the cache
+    (folder / "train.jsonl").write_text('{"response": null}', encoding="utf-8")
+    with pytest.raises(UsageError, match="holds no sentence"):
+        fetch_text("empty")
+    assert not (tmp_path / "cache" / "texts" / "empty.txt").exists()
     assert list(HUB_TEXTS["openhermes"].prose({"conversations": [
         {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]})) == ["A"]  # fmt: skip
 

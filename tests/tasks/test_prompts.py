@@ -227,26 +227,52 @@ def test_every_ordered_list_of_pairs_occurs_once() -> None:
         list_population(capitals(), encode_pairs, n_names=5, n_shots=2, rng=np.random.default_rng(0))
 
 
-def random_pairs(task: PairTask, n_names: int) -> Population:
-    return random_word_population(
+def random_pairs(task: PairTask, n_names: int) -> tuple[Population, Population]:
+    """Pairs of a task, and the same ones in random words."""
+    own = list_population(task, encode_pairs, n_names=n_names, n_shots=2, rng=np.random.default_rng(0))
+    return own, random_word_population(
         task, encode_pairs, decode_pairs, vocabulary_size=len(PAIR_VOCABULARY), excluded=task.surface_forms,
-        n_names=n_names, n_shots=2, rng=np.random.default_rng(0),
+        n_names=n_names, n_shots=2, rng=np.random.default_rng(0), like=own.parts,
     )  # fmt: skip
 
 
+def same_where(population: Population) -> np.ndarray:
+    """Which tokens of a population are equal to which."""
+    tokens = population.sequences.ravel()
+    return tokens[:, None] == tokens
+
+
 def test_random_pairs_have_the_shape_of_the_task_and_share_no_word() -> None:
-    population = random_pairs(capitals(), 2)
+    _, population = random_pairs(capitals(), 2)
     assert population.demonstration_length == 4
     words = [word for name in population.names for word in name.split(":")]
     assert len(set(words)) == 4
     assert {word.strip() for word in words} <= {"tree", "river", "stone", "cloud", "grass"}
     longer = PairTask(**{**vars(capitals()), "pairs": capitals().pairs[5:]})
-    population = random_pairs(longer, 2)
+    _, population = random_pairs(longer, 2)
     assert population.demonstration_length == 5
     for name in population.names:
         assert re.fullmatch(r"(tree|river|stone|cloud|grass)(ly|er|ma|le|dor): ?\w+", name), name
     with pytest.raises(PromptError, match="the vocabulary holds 2 words"):
         random_pairs(capitals(), 3)
+
+
+def test_random_pairs_repeat_where_the_pairs_repeat() -> None:
+    """Two countries with one answer, and an answer that is a query too."""
+    repeating = {"Italy": "Rome", "France": "Rome", "Norway": "Italy"}
+    pairs = tuple(Pair(query=query, answers=(answer,)) for query, answer in repeating.items())
+    own, other = random_pairs(PairTask(**{**vars(capitals()), "pairs": pairs}), 3)
+    assert (same_where(own) == same_where(other)).all()
+
+
+def test_what_is_the_same_in_every_demonstration_is_kept_in_random_pairs() -> None:
+    task = capitals(item_prefix=":\n ", answer_prefix=": ")
+    pool = align(task, encode_pairs, at_least=2)
+    assert (pool.names, pool.shape) == (("Italy", "France", "Swiss", "Norway"), (1, 1))
+    own, other = random_pairs(task, 2)
+    assert own.demonstration_length == other.demonstration_length == 7
+    constant = [0, 1, 3, 4, 6]
+    assert (own.sequences[0, constant] == other.sequences[0, constant]).all()
 
 
 def test_the_hash_of_a_pair_task_follows_its_template() -> None:

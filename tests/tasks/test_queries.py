@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -47,13 +48,15 @@ def asked(*shown: str, subject: str | None = None) -> Question:
         (" Fir", "fir", True, False),
         (" fir, oak, elm", "fir", True, False),
         (" and fir.", "fir", True, False),
-        ("\n fir\n", "fir", True, False),
+        ("\n fir\n", "", False, False),
+        (" the fir", "fir", True, False),
+        (" An elm.", "elm", True, False),
         (" elm,", "elm", True, False),
         (" oak,", "oak", False, True),
         (" Oaks", "oaks", False, True),
-        (" the  oak.", "the oak", False, True),
+        (" the  oak.", "oak", False, True),
         (" table,", "table", False, False),
-        (" a fir tree", "a fir tree", False, False),
+        (" a fir tree", "fir tree", False, False),
         ("", "", False, False),
         (",", "", False, False),
         (" android,", "android", False, False),
@@ -85,6 +88,8 @@ def test_a_list_is_continued_by_a_member_that_is_not_in_it(
         ("Bolivia:", False),
         ("", False),
         ("\n\n", False),
+        ("\n Sucre", False),
+        ("S\u200bucre", True),
     ],
 )
 def test_a_pair_is_answered_by_any_of_its_answers_and_nothing_else(reply: str, is_correct: bool) -> None:
@@ -93,15 +98,65 @@ def test_a_pair_is_answered_by_any_of_its_answers_and_nothing_else(reply: str, i
     assert score.is_repeat is None
 
 
-def test_chance_is_the_share_of_the_tasks_own_answers_that_are_right() -> None:
+@pytest.mark.parametrize(
+    ("reply", "is_correct", "is_repeat"),
+    [
+        ("\n\nfir", True, False),
+        ("oak, ash, fir", True, False),
+        ("Oak, Ash, elm, fir", True, False),
+        ("oak, fir", False, True),
+        ("**fir**", True, False),
+        ("I'm ready to assist.", False, False),
+    ],
+)
+def test_a_chat_model_may_say_the_prompt_again(reply: str, is_correct: bool, is_repeat: bool) -> None:
+    prompt = "".join(map(TREES.demonstration, ("oak", "ash")))
+    one = Question(index=0, n_shots=2, shown=("oak", "ash"), subject=None, prompt=prompt)
+    score = Scorer(TREES, is_chat=True).score(one, reply)
+    assert (score.is_correct, score.is_repeat) == (is_correct, is_repeat)
+
+
+@pytest.mark.parametrize("reply", ["\nSucre", "Peru: Lima\n Bolivia: Sucre", "**Bolivia**: Sucre", "Bolivia: Sucre\n"])
+def test_a_chat_model_may_begin_with_an_empty_line_or_the_prompt(reply: str) -> None:
+    one = Question(index=0, n_shots=1, shown=("Peru",), subject="Bolivia", prompt=" Peru: Lima\n Bolivia:")
+    assert Scorer(CAPITALS, is_chat=True).score(one, reply).is_correct
+
+
+TEMPLATES = [
+    {}, {"item_prefix": "- ", "separator": "\n"}, {"item_prefix": "\n- ", "separator": ";"},
+    {"item_prefix": "an element is ", "separator": "."}, {"separator": " "}, {"item_prefix": "", "separator": " | "},
+    {"answer_prefix": "\n"}, {"answer_prefix": " A: "}, {"arrow": "\n", "answer_prefix": "", "separator": "\n\n"},
+    {"arrow": " ", "answer_prefix": "", "separator": ";"}, {"arrow": " ->"}, {"separator": "; "},
+    {"item_prefix": "Q: ", "arrow": "\n", "answer_prefix": "A: "},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("marks", TEMPLATES, ids=repr)
+def test_whatever_the_template_the_exact_continuation_is_right_stopped_or_not(marks: dict[str, str]) -> None:
+    trees = replace(TREES, **{name: mark for name, mark in marks.items() if name in ("item_prefix", "separator")})
+    for task in (trees, replace(CAPITALS, **marks)):
+        scorer = Scorer(task)
+        for one in questions(task, n_shots=1, n_questions=10, seed=0):
+            if isinstance(task, PairTask):
+                reply = f"{task.answer_prefix}{next(p.answers[0] for p in task.pairs if p.query == one.subject)}"
+            else:
+                reply = f"{task.item_prefix}fir"
+            stops = stop_strings(task)
+            assert not any(stop in reply for stop in stops)
+            assert scorer.score(one, reply).is_correct
+            assert scorer.score(one, reply + task.separator + one.prompt).is_correct
+
+
+def test_chance_is_what_the_best_constant_answer_scores() -> None:
     colours = PairTask(
         name="colour-of", version=1, description="", item_prefix=" ", arrow=":", answer_prefix=" ", separator="\n",
-        pairs=tuple(Pair(query=query, answers=(answer,)) for query, answer in
-                    (("blood", "red"), ("rose", "red"), ("snow", "white"), ("coal", "black"))),
+        pairs=tuple(Pair(query=query, answers=answers) for query, answers in
+                    (("blood", ("red",)), ("rose", ("pink", "red")), ("snow", ("white",)), ("coal", ("black",)))),
         sources=(), licence="CC0-1.0",
     )  # fmt: skip
     every = questions(colours, n_shots=0, n_questions=4, seed=0)
-    assert Scorer(colours).chance(every) == pytest.approx((0.5 + 0.5 + 0.25 + 0.25) / 4)
+    assert Scorer(colours).chance(every) == 0.5
+    assert Scorer(colours).chance([one for one in every if one.subject != "blood"]) == pytest.approx(1 / 3)
     assert Scorer(TREES).chance([asked("oak")]) == 0
 
 
@@ -136,7 +191,8 @@ def test_there_are_no_more_questions_than_different_prompts() -> None:
 @pytest.mark.parametrize(
     ("task", "n_shots", "message"),
     [
-        (TREES, 0, "a list of 0 items says nothing of its category; start at 1 shot"),
+        (TREES, 0, "an empty list says nothing of its category; start at 1 shot"),
+        (CAPITALS, -1, "a number of shots is at least 0, got -1"),
         (TREES, 3, "has 3 items, too few for 3 shots and a question; ask for 2 shots or fewer"),
         (CAPITALS, 4, "ask for 3 shots or fewer"),
     ],

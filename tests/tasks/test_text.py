@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def test_a_file_of_the_users_is_a_text_task(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"\xff\xfe\x00bad", "is not UTF-8 text"), (b" \n\n ", "holds no sentence"), (None, "cannot read")],
+    [(b"\xff\xfe\x00bad", "is not UTF-8 text"), (b" \n\n ", "holds no sentence"), (None, "is no file")],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "text.txt"
@@ -48,6 +49,18 @@ def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes | None, messa
         path.write_bytes(content)
     with pytest.raises(TextError, match=message):
         read_text(path)
+
+
+def test_names_of_files_may_be_anything_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    strange = tmp_path / os.fsdecode(b"a\xff\nb.txt")
+    strange.write_text("\ufeffOne is here.", encoding="utf-8")
+    task = read_text(strange)
+    assert task.name == "text:a??b" and task.sentences == ("One is here.",)
+    assert len(task.content_hash) == 64
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("a\0b")):
+        with pytest.raises(TextError, match="is no file|cannot read"):
+            read_text(path)
 
 
 def test_windows_are_the_beginnings_of_sentences_that_are_long_enough() -> None:
@@ -77,6 +90,25 @@ def test_random_words_repeat_where_the_text_repeats() -> None:
     same = text.sequences[:, :, None, None] == text.sequences
     assert ((other.sequences[:, :, None, None] == other.sequences) == same).all()
     assert set(other.sequences.flat) <= set(range(1, 40))  # words only, and not the excluded one
+
+
+def test_where_words_are_too_few_other_tokens_stand_in_but_never_special_ones() -> None:
+    vocabulary = [" aaxx", " bbxx", *"ZYXWV", "<end>"]
+    task = text_task("t", ["abc", "bcd"], sources=())
+    text = windows(task, lambda t: [90 + ord(c) for c in t], n_windows=2, n_tokens=3, rng=np.random.default_rng(0))
+    arguments = {"vocabulary_size": 8, "excluded": frozenset[str](), "rng": np.random.default_rng(0)}
+
+    def encode_one(t: str) -> list[int]:
+        return [vocabulary.index(t)] if t else []
+
+    other = random_word_windows(
+        text, encode_one, lambda ids: vocabulary[ids[0]], special=frozenset({7}), **arguments
+    )  # fmt: skip
+    assert {0, 1} <= set(other.sequences.flat) <= set(range(7))
+    with pytest.raises(PromptError, match="holds 3 tokens for the random-words control of 4"):
+        random_word_windows(
+            text, encode_one, lambda ids: vocabulary[ids[0]], special=frozenset(range(3, 8)), **arguments
+        )  # fmt: skip
 
 
 def test_the_shipped_text_is_what_it_says() -> None:
