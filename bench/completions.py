@@ -22,6 +22,7 @@ FailureKind = Literal[
     "timeout",  # not answered in full within the deadline
     "redirect",  # never followed: a key is sent to the address it was meant for only
     "invalid reply",  # not JSON, no choices, no text, the wrong types, too large
+    "no text",  # a sound reply that ends without an answer: tokens used up by thinking, content filter, refusal, tool
     "missing",  # samples of another program that hold neither a reply nor a reason
 ]
 

@@ -46,6 +46,8 @@ class PerformanceKey(Row):
     """Of an answer; None where another program asked."""
     temperature: Literal[0] | None
     """None where none was sent, or another program asked."""
+    token_limit_parameter: Literal["max_completion_tokens"] | None
+    """What the limit on an answer was called, where not max_tokens."""
     seed: Count
 
 
@@ -84,6 +86,12 @@ class Sample(Row):
     is_correct: bool | None = None
     is_repeat: bool | None = None
 
+    @model_validator(mode="after")
+    def _answered_or_failed(self) -> Self:
+        if self.reply is not None and self.failure is not None:
+            raise ValueError("a question has a reply or a failure, not both")
+        return self
+
 
 class Cell(Row):
     """Accuracy at one number of shots. A failed question is neither right nor wrong."""
@@ -102,7 +110,7 @@ class Cell(Row):
     """Wilson's 95 % interval of the accuracy."""
     high: Share | None
     chance: Share
-    """The accuracy of guessing: pairs, the answer of a random pair of the task; lists, 0."""
+    """The accuracy of guessing: pairs, always the one answer that is right most often; lists, 0."""
     failures: dict[str, Positive]
     """Failed questions by kind."""
 

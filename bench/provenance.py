@@ -13,7 +13,7 @@ from typing import Self
 from bench import __version__
 from bench.records import Provenance
 
-LIBRARIES = ("torch", "transformers", "numpy", "tokenizers", "safetensors", "gguf")
+LIBRARIES = ("torch", "transformers", "numpy", "tokenizers", "safetensors", "gguf", "openai", "httpx2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from bench.api.address import checked_base_url
 from bench.api.budget import Budget, Estimate
 from bench.api.cache import ReplyCache
-from bench.api.cached import CachedCompleter
+from bench.api.cached import CachedCompleter, keeper, look_up
 from bench.api.keys import ReplyKey
 from bench.api.redaction import Redactor
 from bench.api.retry import Limits
@@ -55,7 +55,13 @@ MAX_SHOTS = 64
 MAX_TOKENS: dict[Mode, int] = {"completion": 16, "chat": 24}
 """Longer than any accepted answer of the shipped tasks; a chat model may repeat the query first."""
 
+MAX_ANSWER = 300
+"""Characters of a compared answer that a sample keeps; no accepted one comes near it."""
+
 REPLIES_FILE = ".replies/replies.sqlite"
+
+
+_NO_KEY_YET = Secret("stands for a key in a dry run")
 
 
 class Progress(Protocol):
@@ -130,6 +136,13 @@ class QueryRequest:
         """0, or None where a service is sent none."""
         return 0 if self.service is None or self.service.send_temperature else None
 
+    @property
+    def token_limit_parameter(self) -> Literal["max_completion_tokens"] | None:
+        """What a chat service wants the limit called, where not max_tokens."""
+        if self.service is None or self.mode != "chat" or self.service.token_limit_parameter == "max_tokens":
+            return None
+        return self.service.token_limit_parameter
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryOutcome:
@@ -145,7 +158,7 @@ class Assignment:
     """The questions of one task.
 
     Attributes:
-        asked: questions by number of shots, in the order asked for.
+        asked: questions by number of shots, in ascending order.
         undefined: numbers of shots left out, because a list of no items says nothing of its category.
     """
 
@@ -169,13 +182,16 @@ class DryRun:
     """What a query would ask.
 
     Attributes:
-        n_questions: of all tasks, those included whose answers are in the cache.
+        n_questions: of all tasks, those included whose answers are known already.
+        n_known: those.
+        n_characters: of the prompts of each assignment.
         estimate: of those that would be sent.
     """
 
     n_questions: int
-    n_cached: int
+    n_known: int
     assignments: tuple[Assignment, ...]
+    n_characters: tuple[int, ...]
     estimate: Estimate
 
 
@@ -185,6 +201,7 @@ def assignments(request: QueryRequest) -> tuple[Assignment, ...]:
     Raises:
         UsageError: nothing can be asked like that; the message says what can.
     """
+    check_name(request.model)
     if request.mode not in MODES:
         raise UsageError(f"unknown mode {request.mode!r}; expected one of {', '.join(MODES)}")
     if not request.shots or not request.tasks:
@@ -199,10 +216,20 @@ def assignments(request: QueryRequest) -> tuple[Assignment, ...]:
     return tuple(_assignment(request, task) for task in request.tasks)
 
 
+def check_name(model: str) -> None:
+    """Refuse what no model is called.
+
+    Raises:
+        ModelError: it is empty, too long, or not printable.
+    """
+    if not model.strip() or not model.isprintable() or len(model) > 300:
+        raise ModelError(f"{quoted(model)} cannot be the name of a model")
+
+
 def _assignment(request: QueryRequest, task: Task) -> Assignment:
     if isinstance(task, TextTask):
         raise UsageError(f"{task.name!r} is a text: nothing is asked about it, so it has no accuracy; leave it out")
-    shots = tuple(dict.fromkeys(request.shots))
+    shots = sorted(set(request.shots))
     undefined = tuple(n_shots for n_shots in shots if n_shots == 0 and isinstance(task, ListTask))
     defined = [n_shots for n_shots in shots if n_shots not in undefined]
     if not defined:
@@ -231,7 +258,7 @@ def query(request: QueryRequest, progress: Progress) -> Iterator[QueryOutcome]:
     store = Store(request.out)
     keys = [_key(request, target, assignment) for assignment in work]
     found = [store.performance(key) for key in keys]
-    done = [record is not None and record.is_complete for record in found]
+    done = [_is_complete(record) for record in found]
     if not all(done):
         store.check_writable()
     progress.plan(sum(len(part.questions) for part, is_done in zip(work, done, strict=True) if not is_done))
@@ -250,26 +277,36 @@ def query(request: QueryRequest, progress: Progress) -> Iterator[QueryOutcome]:
             yield QueryOutcome(record=finished, path=store.write_performance(finished, samples), was_there=False)
 
 
+def _is_complete(record: PerformanceRecord | None) -> bool:
+    return record is not None and record.is_complete
+
+
 def dry_run(request: QueryRequest, progress: Progress) -> DryRun:
-    """What `query` would ask and cost at most; nothing is sent and no weights are loaded.
+    """What `query` would ask and cost about; nothing is sent and no weights are loaded.
 
     Raises:
         UsageError: the request cannot be met.
     """
     work = assignments(request)
-    target = _target(request, progress, needs_key=False)
-    path = _cache_path(request)
-    wanted = [(part.task, ask) for part in work for ask in _requests(request, part)]
-    unknown = wanted
+    target = _target(request, progress, is_dry=True)
+    store, path = Store(request.out), _cache_path(request)
+    wanted = [
+        (part.task, ask)
+        for part in work
+        if not _is_complete(store.performance(_key(request, target, part)))
+        for ask in _requests(request, part)
+    ]
     if path.exists():
         with ReplyCache(path, on_damage=progress.stage) as cache:
-            unknown = [(task, ask) for task, ask in wanted if cache.get(_reply_key(request, target, task, ask)) is None]
+            wanted = [(task, ask) for task, ask in wanted if cache.get(_reply_key(request, target, task, ask)) is None]
     budget = request.service.budget if request.service else Budget()
+    n_questions = sum(len(part.questions) for part in work)
     return DryRun(
-        n_questions=len(wanted),
-        n_cached=len(wanted) - len(unknown),
+        n_questions=n_questions,
+        n_known=n_questions - len(wanted),
         assignments=work,
-        estimate=budget.estimate([ask for _, ask in unknown]),
+        n_characters=tuple(sum(len(ask.prompt) for ask in _requests(request, part)) for part in work),
+        estimate=budget.estimate([ask for _, ask in wanted]),
     )
 
 
@@ -304,17 +341,15 @@ class _Target:
         return self.identity.files_sha256 if self.identity else None
 
 
-def _target(request: QueryRequest, progress: Progress, *, needs_key: bool = True) -> _Target:
-    """Find the model and the key; nothing is loaded or sent.
+def _target(request: QueryRequest, progress: Progress, *, is_dry: bool = False) -> _Target:
+    """Find the model and the key, which a dry run does not need; nothing is loaded or sent.
 
     Raises:
         UsageError: there is no such model here, or the address cannot be used.
     """
-    if not request.model.strip() or not request.model.isprintable() or len(request.model) > 300:
-        raise ModelError(f"{quoted(request.model)} cannot be the name of a model")
     if request.service is not None:
         variable = request.service.key_variable
-        key = read_key(variable) if needs_key and variable is not None else None
+        key = None if variable is None else _NO_KEY_YET if is_dry else read_key(variable)
         address = checked_base_url(request.service.base_url, key)
         return _Target(provider="api", model=request.model, base_url=address, key=key)
     from bench.models import identify
@@ -348,6 +383,7 @@ def _key(request: QueryRequest, target: _Target, assignment: Assignment) -> Perf
         n_questions=request.n_questions,
         max_tokens=request.token_limit,
         temperature=request.temperature,
+        token_limit_parameter=request.token_limit_parameter,
         seed=request.seed,
     )
 
@@ -366,6 +402,7 @@ def _reply_key(request: QueryRequest, target: _Target, task: Task, ask: Request)
         max_tokens=ask.max_tokens,
         stop=ask.stop,
         temperature=request.temperature,
+        token_limit_parameter=request.token_limit_parameter,
         task=task.name,
         task_version=task.version,
         task_hash=task.content_hash,
@@ -396,12 +433,20 @@ class _Asking:
         self.info: ModelInfo | None = None
         redact = Redactor(() if target.key is None else (target.key,))
         self._cache = ReplyCache(_cache_path(request), redact=redact, on_damage=progress.stage)
-        self._completer = self._local() if request.service is None else self._remote(request.service)
+        try:
+            self._completer = self._local() if request.service is None else self._remote(request.service)
+        except BaseException:
+            self._cache.close()
+            raise
 
     def __enter__(self) -> _Asking:
         return self
 
     def __exit__(self, *ending: object) -> None:
+        if self._cache.n_damaged:
+            self._progress.stage(
+                f"{self._cache.n_damaged} answers in {self._cache.path} are damaged and were not used, but asked again"
+            )
         self._cache.close()
 
     def ask(self, assignment: Assignment) -> tuple[Sample, ...]:
@@ -438,7 +483,8 @@ class _Asking:
             limits=service.limits,
             budget=service.budget,
             on_wait=self._progress.stage,
-            look_again=lambda ask: self._cache.get(self._key_of(ask)),
+            look_again=look_up(self._cache, self._key_of),
+            keep=keeper(self._cache, self._key_of),
             token_limit_parameter=service.token_limit_parameter,
             send_temperature=service.send_temperature,
         )
@@ -469,35 +515,31 @@ def _sample(
     answer: Reply | Failure | None = None,
     scorer: Scorer | None = None,
 ) -> Sample:
-    empty = Sample(
-        model=model,
-        mode=request.mode,
-        task=task.name,
-        task_hash=task.content_hash,
-        seed=request.seed,
-        n_shots=asked.n_shots,
-        index=asked.index,
-        prompt=prompt,
-        reply=None,
-    )
+    said: dict[str, object] = {}
     if isinstance(answer, Failure):
-        failure = FailedReply(kind=answer.kind, message=answer.message, n_attempts=answer.n_attempts)
-        return empty.model_copy(update={"failure": failure})
-    if answer is None or scorer is None:
-        return empty
-    return scored(
-        empty.model_copy(
-            update={
-                "reply": answer.text,
-                "finish_reason": answer.finish_reason,
-                "returned_model": answer.returned_model,
-                "n_prompt_tokens": answer.n_prompt_tokens,
-                "n_completion_tokens": answer.n_completion_tokens,
-            }
-        ),
-        asked,
-        scorer,
+        said["failure"] = FailedReply(kind=answer.kind, message=answer.message, n_attempts=answer.n_attempts)
+    elif answer is not None:
+        said = {
+            "reply": answer.text,
+            "finish_reason": answer.finish_reason,
+            "returned_model": answer.returned_model,
+            "n_prompt_tokens": answer.n_prompt_tokens,
+            "n_completion_tokens": answer.n_completion_tokens,
+        }
+    sample = Sample.model_validate(
+        {
+            "model": model,
+            "mode": request.mode,
+            "task": task.name,
+            "task_hash": task.content_hash,
+            "seed": request.seed,
+            "n_shots": asked.n_shots,
+            "index": asked.index,
+            "prompt": prompt,
+        }
+        | said
     )
+    return sample if scorer is None else scored(sample, asked, scorer)
 
 
 def scored(sample: Sample, asked: Question, scorer: Scorer) -> Sample:
@@ -505,9 +547,8 @@ def scored(sample: Sample, asked: Question, scorer: Scorer) -> Sample:
     if sample.reply is None:
         return sample
     found = scorer.score(asked, sample.reply)
-    return sample.model_copy(
-        update={"answer": found.answer, "is_correct": found.is_correct, "is_repeat": found.is_repeat}
-    )
+    worth = {"answer": found.answer[:MAX_ANSWER], "is_correct": found.is_correct, "is_repeat": found.is_repeat}
+    return sample.model_copy(update=worth)
 
 
 def _record(
@@ -572,6 +613,8 @@ def _equivalent_command(request: QueryRequest, key: PerformanceKey) -> str:
     command += ["--n-queries", str(key.n_questions), "--mode", key.mode, "--seed", str(key.seed)]
     command += [] if request.max_tokens is None else ["--max-tokens", str(request.max_tokens)]
     command += [] if key.temperature is not None else ["--no-temperature"]
+    if key.token_limit_parameter is not None:
+        command += ["--token-limit-parameter", key.token_limit_parameter]
     command += [] if key.dtype in (None, "float32") else ["--dtype", str(key.dtype)]
     command += [] if key.revision is None or key.revision.startswith("sha256:") else ["--revision", key.revision]
     if request.service is not None and key.base_url is not None:

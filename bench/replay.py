@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from bench.completions import Mode
 from bench.errors import RecordError, UsageError
 from bench.performance import PERFORMANCE_SCHEMA, FailedReply, PerformanceKey, Sample
 from bench.provenance import Start
-from bench.query import Assignment, QueryOutcome, performance_record, scored
+from bench.query import Assignment, QueryOutcome, check_name, performance_record, scored
 from bench.store import Store
 from bench.task_names import task_options
-from tasks.queries import SCORING_VERSION, Question, Scorer, question, request_text
+from tasks.prompts import PromptError
+from tasks.queries import SCORING_VERSION, Question, Scorer, question, questions, request_text
 from tasks.task import ListTask, PairTask, Task
 
 MAX_SAMPLES_BYTES = 1 << 30
@@ -35,44 +37,85 @@ class _Group:
 def replay(path: Path, *, model: str, tasks: Mapping[str, Task], out: Path) -> tuple[QueryOutcome, ...]:
     """Score a file of samples, one JSON object a line, and write a record for each task, mode and seed in it.
 
-    The questions are drawn again and have to be those of the file. Lines may come in any order, numbers of shots may be
-    missing, but each is asked with the same number of questions as it has lines.
+    The questions are drawn again and have to be those of the file, at each number of shots all of them: a line without
+    a reply counts as failed, a line that is left out would be a choice of questions. Lines may come in any order.
 
     Args:
         model: the name under which the records are kept.
         tasks: the tasks that may occur, by name.
 
     Raises:
-        UsageError: the file cannot be read, or is empty.
-        RecordError: a line is not a sample, or not one of these questions; the message names the line.
+        UsageError: the file cannot be read, or is empty; no model is called like that.
+        RecordError: a line is not a sample, or not one of these questions, or one is missing; the message says which.
     """
+    check_name(model)
     store, start = Store(out), Start.now()
     groups: dict[_Group, dict[tuple[int, int], tuple[Question, Sample]]] = {}
+    models: dict[_Group, str] = {}
     scorers: dict[tuple[str, bool], Scorer] = {}
     for number, sample in _read(path):
-        task = tasks.get(sample.task)
-        where = f"{path.name}:{number}"
+        task, where, is_chat = tasks.get(sample.task), f"{path.name}:{number}", sample.mode == "chat"
         if not isinstance(task, ListTask | PairTask):
             raise RecordError(f"{where}: there is no task {sample.task[:80]!r} to ask; give its file with --task-file")
-        if sample.task_hash not in (None, task.content_hash):
-            raise RecordError(f"{where}: asked with another version of the task {task.name!r}; take that one's file")
-        asked = question(task, index=sample.index, n_shots=sample.n_shots, seed=sample.seed)
-        if sample.prompt != request_text(asked, is_chat=sample.mode == "chat"):
+        asked = _question(sample, task, where)
+        key = _Group(task=task.name, mode=sample.mode, seed=sample.seed)
+        if sample.model is not None and models.setdefault(key, sample.model) != sample.model:
             raise RecordError(
-                f"{where}: the prompt is not question {sample.index} of {task.name!r} at {sample.n_shots} shots, "
-                f"seed {sample.seed}; write the prompts with `bench query MODEL --write-prompts FILE`"
+                f"{where}: asked of {sample.model[:80]!r}, lines before it of {models[key][:80]!r}; a file holds the "
+                "replies of one model"
             )
-        group = groups.setdefault(_Group(task=task.name, mode=sample.mode, seed=sample.seed), {})
+        group = groups.setdefault(key, {})
         if (sample.n_shots, sample.index) in group:
             raise RecordError(f"{where}: question {sample.index} at {sample.n_shots} shots comes twice")
         if sample.reply is None and sample.failure is None:
             sample = sample.model_copy(update={"failure": NO_REPLY})
-        is_chat = sample.mode == "chat"
         scorer = scorers.setdefault((task.name, is_chat), Scorer(task, is_chat=is_chat))
         group[sample.n_shots, sample.index] = asked, scored(sample, asked, scorer)
     if not groups:
         raise UsageError(f"{path} holds no samples")
-    return tuple(_written(store, start, group, tasks[group.task], found, model) for group, found in groups.items())
+    for key, found in groups.items():
+        _check_whole(path, key, tasks[key.task], found)
+    return tuple(_written(store, start, key, tasks[key.task], found, model) for key, found in groups.items())
+
+
+def _question(sample: Sample, task: ListTask | PairTask, where: str) -> Question:
+    """The question of a sample, drawn again.
+
+    Raises:
+        RecordError: the sample is not of this task, or its prompt is another one.
+    """
+    if sample.task_hash not in (None, task.content_hash):
+        raise RecordError(f"{where}: asked with another version of the task {task.name!r}; take that one's file")
+    asked = question(task, index=sample.index, n_shots=sample.n_shots, seed=sample.seed)
+    if sample.prompt != request_text(asked, is_chat=sample.mode == "chat"):
+        raise RecordError(
+            f"{where}: the prompt is not question {sample.index} of {task.name!r} at {sample.n_shots} shots, "
+            f"seed {sample.seed}; write the prompts with `bench query MODEL --write-prompts FILE`"
+        )
+    return asked
+
+
+def _check_whole(path: Path, group: _Group, task: Task, found: Mapping[tuple[int, int], object]) -> None:
+    """Refuse a part of the questions.
+
+    Raises:
+        RecordError: some are missing, or are none that are asked; the message has examples.
+    """
+    assert isinstance(task, ListTask | PairTask)
+    counts = Counter(n_shots for n_shots, _ in found)
+    for n_shots in sorted(counts):
+        try:
+            whole = questions(task, n_shots=n_shots, n_questions=max(counts.values()), seed=group.seed)
+        except PromptError as error:
+            raise RecordError(f"{path.name}: {error}") from error
+        there, wanted = {index for shots, index in found if shots == n_shots}, {one.index for one in whole}
+        if there != wanted:
+            what, odd = ("are missing", wanted - there) if wanted - there else ("are none of them", there - wanted)
+            examples = ", ".join(map(str, sorted(odd)[:5]))
+            raise RecordError(
+                f"{path.name}: of the {len(whole)} questions of {task.name!r} at {n_shots} shots, {len(odd)} {what} "
+                f"(number {examples}); keep the lines of questions without an answer, they count as failed"
+            )
 
 
 def _read(path: Path) -> Sequence[tuple[int, Sample]]:
@@ -125,6 +168,7 @@ def _written(
         n_questions=max(map(len, asked)),
         max_tokens=None,
         temperature=None,
+        token_limit_parameter=None,
         seed=group.seed,
     )
     record = performance_record(

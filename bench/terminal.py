@@ -169,8 +169,7 @@ def _blocks_table(record: EmergenceRecord) -> Table:
     shown_above = [*is_above[:, [row.position for row in record.summary]].flat, *is_twin_above[:, last]]
     table = new_table(
         f"{record.model.name}, {record.key.task}: emergence in bits ± half its 95 % interval, by block and shots",
-        caption=f"{trained.key.estimator} ({trained.headline}), {trained.n_sequences:,} lists of {record.key.n_shots} "
-        f"out of {record.key.n_names} names ({record.n_survivors} of {record.n_pool} are one token here). "
+        caption=f"{trained.key.estimator} ({trained.headline}), {_population_shown(record)}. "
         "Ceiling (exact macro term minus measured micro term) and untrained twin: at the last shot."
         + (ABOVE_CEILING if any(shown_above) else ""),
     )
@@ -193,6 +192,14 @@ def _blocks_table(record: EmergenceRecord) -> Table:
             _number(twins.values[block, last]) + _mark(is_twin_above[block, last]),
         )
     return table
+
+
+def _population_shown(record: EmergenceRecord) -> str:
+    trained, counts = record.measurements["trained"], f"{record.n_survivors} of {record.n_pool}"
+    if not trained.names:
+        return f"{trained.n_sequences:,} windows of {record.key.n_shots} tokens ({counts} sentences are that long)"
+    lists = f"{trained.n_sequences:,} lists of {record.key.n_shots} out of {record.key.n_names} demonstrations"
+    return f"{lists} ({counts} in the pool have one token count under this tokenizer)"
 
 
 def _summary_table(records: Sequence[EmergenceRecord]) -> Table:

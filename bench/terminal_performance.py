@@ -21,7 +21,7 @@ def performance_tables(records: Sequence[PerformanceRecord]) -> list[RenderableT
     shots = sorted({cell.n_shots for record in records for cell in record.cells})
     table = new_table(
         "Accuracy with its 95 % interval (Wilson), by shots",
-        caption="chance: guessing one of the task's own answers; a list cannot be guessed. repeats: answers to a list "
+        caption="chance: always giving the one best answer; a list cannot be guessed. repeats: answers to a list "
         "that were in the prompt already, at the most shots. n: questions; the same ones at every number of shots, as "
         "far as there are different prompts. A failed question is neither right nor wrong.",
     )
@@ -35,7 +35,7 @@ def performance_tables(records: Sequence[PerformanceRecord]) -> list[RenderableT
     for record in records:
         cells = {cell.n_shots: cell for cell in record.cells}
         counts = [cell.n_questions for cell in record.cells]
-        last = record.cells[-1]
+        last = max(record.cells, key=lambda cell: cell.n_shots)
         table.add_row(
             printable(record.key.model),
             printable(record.key.task),
@@ -75,21 +75,25 @@ def dry_run_tables(planned: DryRun) -> list[RenderableType]:
     table.add_column("shots")
     for column in ("questions", "characters of prompts"):
         table.add_column(column, justify="right")
-    for part in planned.assignments:
+    for part, n_characters in zip(planned.assignments, planned.n_characters, strict=True):
         left_out = f" ({', '.join(map(str, part.undefined))} left out: a list needs an item)" if part.undefined else ""
         table.add_row(
             printable(part.task.name),
             ", ".join(map(str, part.shots)) + left_out,
             str(len(part.questions)),
-            f"{sum(len(one.prompt) for one in part.questions):,}",
+            f"{n_characters:,}",
         )
     estimate = planned.estimate
-    usd = "unknown: give both prices" if estimate.max_usd is None else f"at most {estimate.max_usd:.4f} USD"
+    usd = (
+        "unknown: give both prices"
+        if estimate.max_usd is None
+        else f"about {estimate.max_usd:.4f} USD if no question fails"
+    )
     lines = (
-        f"questions: {planned.n_questions:,}, of which {planned.n_cached:,} are answered in the cache",
+        f"questions: {planned.n_questions:,}, of which {planned.n_known:,} are answered already",
         f"requests: {estimate.n_requests:,} if none fails",
-        f"tokens: about {estimate.n_prompt_tokens_estimated:,} of prompts (by length, without a tokenizer), at most "
-        f"{estimate.max_completion_tokens:,} of answers",
+        f"tokens: about {estimate.n_prompt_tokens_estimated:,} of prompts (by length, chat template left out), "
+        f"at most {estimate.max_completion_tokens:,} of answers",
         f"cost: {usd}",
     )
     return [table, *map(Text, lines)]

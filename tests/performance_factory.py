@@ -15,7 +15,8 @@ def performance_key(**changes: Any) -> PerformanceKey:
         "schema_version": PERFORMANCE_SCHEMA, "scoring_version": SCORING_VERSION, "provider": "api", "model": "big-1",
         "base_url": "https://api.example/v1", "revision": None, "files_sha256": None, "dtype": None,
         "mode": "completion", "task": "country", "task_version": 1, "task_hash": "h" * 64, "shots": (1, 4),
-        "n_questions": 100, "max_tokens": 16, "temperature": 0, "seed": 0,
+        "n_questions": 100, "max_tokens": 16, "temperature": 0, "token_limit_parameter": None,
+        "seed": 0,
     }  # fmt: skip
     return PerformanceKey(**(fields | changes))
 

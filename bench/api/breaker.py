@@ -23,12 +23,16 @@ _EXHAUSTED: dict[FailureKind, str] = {
     "server error": "the server fails; run the same command again later: what was answered is kept",
     "rate limit": "lower the rate of requests, or run the same command again later: what was answered is kept",
     "invalid reply": "check that --base-url is an OpenAI-compatible address, which usually ends in /v1",
+    "no text": "raise --max-tokens for a model that thinks before it answers, or ask another model",
 }
+_OF_THE_QUESTION: frozenset[FailureKind] = frozenset({"bad request", "no text"})
+"""Kinds that say nothing about other questions once any was answered."""
+
 _REFUSED = "every question so far was refused; check the model name and which parameters and modes it takes"
 
 
 class Breaker:
-    """Told what became of every question, in the order in which they end."""
+    """Told what became of every question, in the order in which they end; one for all the runs against a server."""
 
     def __init__(self) -> None:
         self._in_a_row: list[Failure] = []
@@ -39,9 +43,14 @@ class Breaker:
         self._in_a_row.clear()
         self._has_succeeded = True
 
+    def note_answered(self) -> None:
+        """A question was answered, but not now: the model does answer, whatever the server does at present."""
+        self._in_a_row = [one for one in self._in_a_row if one.kind not in _OF_THE_QUESTION]
+        self._has_succeeded = True
+
     def failed(self, failure: Failure) -> ServiceError | None:
         """A question has no answer; the error to end the run with, or None to go on."""
-        if failure.kind == "bad request" and self._has_succeeded:
+        if failure.kind in _OF_THE_QUESTION and self._has_succeeded:
             return None  # this question's own fault
         self._in_a_row.append(failure)
         hopeless = [one for one in self._in_a_row if one.kind in _HOPELESS]

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.api.failures import BudgetReached
+from bench.api.retry import Fault
 from bench.completions import Reply, Request
 from bench.errors import UsageError
 
 BYTES_PER_TOKEN = 3
 """English has about 4 bytes a token, so that this errs on the high side for most text; rare scripts can need more."""
 
-CHAT_TOKENS = 10
-"""What a chat template adds around one message, about."""
+CHAT_TOKENS = 40
+"""What a chat template adds around one message, about: a few tokens of form, and in some a short system message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,11 @@ class Budget:
         """Spent so far, what is under way left out; None without both prices."""
         return self._usd(self.n_prompt_tokens, self.n_completion_tokens)
 
+    @property
+    def n_under_way(self) -> int:
+        """Requests that are reckoned with and have not ended."""
+        return len(self._under_way)
+
     def verdict(self, request: Request) -> Literal["send", "wait", "stop"]:
         """Whether a request may be sent now, perhaps later when what is under way turns out cheaper, or never."""
         if self._fits(request, self._under_way):
@@ -108,10 +114,10 @@ class Budget:
         self._under_way.append(charge)
         return charge
 
-    def settle(self, charge: Charge, reply: Reply | None) -> None:
-        """A request ended and costs what the reply reports; the estimate stays where it reports nothing or is None."""
+    def settle(self, charge: Charge, came: Reply | Fault | None) -> None:
+        """A request ended and costs what was reported; the estimate stays where nothing was, or nothing came."""
         self.free(charge)
-        prompt, completion = (reply.n_prompt_tokens, reply.n_completion_tokens) if reply else (None, None)
+        prompt, completion = (came.n_prompt_tokens, came.n_completion_tokens) if came else (None, None)
         self.n_prompt_tokens += charge.n_prompt_tokens if prompt is None else prompt
         self.n_completion_tokens += charge.max_completion_tokens if completion is None else completion
 
@@ -169,7 +175,10 @@ class Budget:
 
 
 def prompt_tokens(request: Request) -> int:
-    """About how many tokens a prompt has, rather too many than too few: a third of its bytes."""
+    """About how many tokens a prompt has: a third of its bytes, which is rather too many for most text.
+
+    A chat template may add more than CHAT_TOKENS, where it brings a long system message of its own.
+    """
     n_bytes = len(request.prompt.encode("utf-8", "surrogatepass"))
     return max(1, math.ceil(n_bytes / BYTES_PER_TOKEN)) + (CHAT_TOKENS if request.mode == "chat" else 0)
 

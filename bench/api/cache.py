@@ -13,22 +13,33 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Annotated, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from bench.api.keys import ReplyKey
 from bench.api.redaction import Redactor
+from bench.api.replies import MAX_LABEL_CHARACTERS, MAX_TEXT_CHARACTERS, MAX_TOKENS_REPORTED, label
 from bench.completions import Reply
 from bench.errors import StorageError
+from bench.escape import printable
 from bench.records import Row
 
 SCHEMA_VERSION = 1
+
 BUSY_SECONDS = 30.0
+"""How long the file is tried while other processes have it."""
+
+TRY_SECONDS = 0.2
+"""How long SQLite itself waits; it hears no signal meanwhile."""
+
+PAUSE_SECONDS = 0.02
+
 MAX_ROW_BYTES = 64 << 20
 
 _TABLE = (
@@ -38,12 +49,27 @@ _TABLE = (
 _SIDE_FILES = ("", "-wal", "-shm")
 
 
+def _on_one_line(text: str) -> str:
+    if printable(text) != text:
+        raise ValueError("a label on one line was expected")
+    return text
+
+
+_Label = Annotated[str, Field(max_length=MAX_LABEL_CHARACTERS), AfterValidator(_on_one_line)]
+_Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS_REPORTED)]
+
+
+Result = TypeVar("Result")
+
+
 class _Kept(Row):
-    text: str
-    finish_reason: str | None
-    n_prompt_tokens: int | None
-    n_completion_tokens: int | None
-    returned_model: str | None
+    """A reply within the bounds of what a server may say."""
+
+    text: Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
+    finish_reason: _Label | None
+    n_prompt_tokens: _Tokens | None
+    n_completion_tokens: _Tokens | None
+    returned_model: _Label | None
 
 
 class _Damaged(Exception):
@@ -71,9 +97,15 @@ class ReplyCache:
         self._on_damage = on_damage or (lambda _: None)
         self._damaged_keys: set[str] = set()
         self._lock = threading.RLock()  # one question may be looked up while another is kept
-        self._connection = self._opened()
-        self._in_use = self._name(".first").open("wb")
-        self.is_first = _is_locked(self._in_use)
+        self._is_closed = False
+        self._connection, self._identity = self._opened()
+        try:
+            with self._in_words():
+                self._in_use = self._name(".first").open("wb")
+                self.is_first = _is_locked(self._in_use)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +117,9 @@ class ReplyCache:
 
     def close(self) -> None:
         """Close the file; the cache cannot be used any more."""
-        self._connection.close()
+        self._is_closed = True  # another thread may be waiting to write
+        with self._lock:
+            self._connection.close()
         self._in_use.close()
 
     @property
@@ -97,8 +131,9 @@ class ReplyCache:
         """The answer to exactly this question, or None."""
         digest = key.digest()
         try:
-            with self._lock:
-                row = self._connection.execute("SELECT * FROM replies WHERE key = ?", (digest,)).fetchone()
+            row = self._patiently(
+                lambda: self._connection.execute("SELECT * FROM replies WHERE key = ?", (digest,)).fetchone()
+            )
         except sqlite3.DatabaseError as error:
             if _is_of_the_system(error):
                 raise self._unusable(error) from error
@@ -111,53 +146,86 @@ class ReplyCache:
             self._damaged_keys.add(digest)
         return reply
 
-    def put(self, key: ReplyKey, reply: Reply) -> None:
-        """Keep an answer; one that is there already stays, unless it is damaged.
+    def put(self, key: ReplyKey, reply: Reply) -> Reply:
+        """Keep an answer and return what is kept; one that is there already stays, unless it is damaged.
+
+        An answer beyond the bounds of `bench.api.replies` is not kept.
 
         Raises:
             StorageError: the disk is full or the file cannot be written.
         """
-        kept = _Kept(
-            text=self._redact(reply.text),
-            finish_reason=reply.finish_reason,
-            n_prompt_tokens=reply.n_prompt_tokens,
-            n_completion_tokens=reply.n_completion_tokens,
-            returned_model=None if reply.returned_model is None else self._redact(reply.returned_model),
-        )
+        try:
+            kept = _Kept(
+                text=self._redact(reply.text),
+                finish_reason=label(reply.finish_reason, self._redact),
+                n_prompt_tokens=reply.n_prompt_tokens,
+                n_completion_tokens=reply.n_completion_tokens,
+                returned_model=label(reply.returned_model, self._redact),
+            )
+        except ValidationError:
+            return reply
         row = _row(key.digest(), key.canonical(), kept, datetime.now(UTC).isoformat(timespec="seconds"))
-        with self._lock:
-            try:
-                self._insert(row, key)
-            except sqlite3.DatabaseError as error:
-                if _is_of_the_system(error):
-                    raise self._unusable(error) from error
-                self._connection.close()  # damaged under our hands: move it aside, once
-                self._connection = self._opened()
-                try:
-                    self._insert(row, key)
-                except sqlite3.DatabaseError as second:
-                    raise self._unusable(second) from second
+        try:
+            return self._patiently(lambda: self._insert(row, key))
+        except sqlite3.DatabaseError as error:
+            if _is_of_the_system(error):
+                raise self._unusable(error) from error
+        self._reopen()  # damaged under our hands: move it aside, once
+        try:
+            return self._patiently(lambda: self._insert(row, key))
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
 
     def __len__(self) -> int:
-        return int(self._connection.execute("SELECT count(*) FROM replies").fetchone()[0])
+        return int(self._patiently(lambda: self._connection.execute("SELECT count(*) FROM replies").fetchone())[0])
 
-    def _insert(self, row: tuple[str, ...], key: ReplyKey) -> None:
+    def _patiently(self, act: Callable[[], Result]) -> Result:
+        """Act, again and again while another process has the file; signals are heard in between."""
+        until = time.monotonic() + BUSY_SECONDS
+        while True:
+            with self._lock:
+                if self._is_closed:
+                    raise StorageError(f"{self.path} is closed")
+                try:
+                    return act()
+                except sqlite3.OperationalError as error:
+                    if not _is_busy(error) or time.monotonic() >= until:
+                        raise
+            time.sleep(PAUSE_SECONDS)
+
+    def _reopen(self) -> None:
+        with self._lock:
+            self._connection.close()
+            self._connection, self._identity = self._opened()
+
+    def _insert(self, row: tuple[str, ...], key: ReplyKey) -> Reply:
+        if _identity(self.path) != self._identity:  # another process has moved it aside
+            self._reopen()
         insert = "INTO replies (key, question, reply, sha256, created) VALUES (?, ?, ?, ?, ?)"
-        if not self._connection.execute(f"INSERT OR IGNORE {insert}", row).rowcount and self.get(key) is None:
+        self._connection.execute(f"INSERT OR IGNORE {insert}", row)
+        if (kept := self.get(key)) is None:  # the row is damaged
             self._connection.execute(f"INSERT OR REPLACE {insert}", row)
-            if self.get(key) is None:
+            if (kept := self.get(key)) is None:
                 raise sqlite3.DatabaseError("a row cannot be replaced: the index is damaged")
+        return kept
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
+        """A connection, and which file it is to."""
         if self.path.is_dir():
             raise StorageError(f"{self.path} is a folder, not a file of answers; name a file, or move the folder away")
-        try:
+        with self._in_words():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._alone():
                 try:
-                    return self._connected()
+                    connection = self._patiently(self._connected)
                 except _Damaged as damage:
-                    return self._renewed(str(damage))
+                    connection = self._renewed(str(damage))
+                return connection, _identity(self.path)
+
+    @contextlib.contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StorageError(f"cannot use {self.path}: {error.strerror or error}; choose another folder") from error
         except sqlite3.Error as error:
@@ -207,12 +275,16 @@ class ReplyCache:
         for ending in _SIDE_FILES:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{self.path}{ending}", f"{aside}{ending}")
-        connection = self._connected()
+        connection = self._patiently(self._connected)
         n_rows = 0
-        connection.execute("BEGIN IMMEDIATE")
-        for row in _readable_rows(aside):
-            n_rows += connection.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)", row).rowcount
-        connection.execute("COMMIT")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for row in _readable_rows(aside):
+                n_rows += connection.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)", row).rowcount
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
         self._on_damage(
             f"{self.path} was damaged ({reason}); it is now {aside.name}, and {n_rows} answers in it could be kept"
         )
@@ -223,6 +295,15 @@ class ReplyCache:
 
     def _unusable(self, error: sqlite3.Error) -> StorageError:
         return StorageError(f"cannot use {self.path}: {error}; free space there, or choose another folder")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file a name stands for; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_locked(file: IO[bytes]) -> bool:
@@ -236,11 +317,15 @@ def _is_locked(file: IO[bytes]) -> bool:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Used by one thread at a time, but not always by the one that opened it."""
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")  # what was damaged fails its checksum
-    connection.execute("PRAGMA trusted_schema=OFF")
-    connection.execute("PRAGMA cell_size_check=ON")
+    connection = sqlite3.connect(path, timeout=TRY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")  # what was damaged fails its checksum
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA cell_size_check=ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -276,6 +361,10 @@ def _sound(row: tuple[object, ...], question: str) -> Reply | None:
 
 def _checksum(*content: str) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def _is_of_the_system(error: sqlite3.DatabaseError) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 from bench.api.cache import ReplyCache
 from bench.api.keys import ReplyKey
@@ -13,9 +14,19 @@ from bench.completions import Completer, Failure, Reply, Request
 KeyOf = Callable[[Request], ReplyKey]
 
 
+@runtime_checkable
+class Notified(Protocol):
+    """A completer that wants to know of answers that it was not asked for."""
+
+    def note_answered(self) -> None:
+        """A question has an answer in the cache."""
+        ...
+
+
 class CachedCompleter:
     """Answers from the cache first, then from `inner`; every answer is kept before it is given out, no failure ever is.
 
+    Where another process has kept an answer first, that one is given out: what is given out is what the cache holds.
     Unknown questions are asked in order, unless another process has the cache open.
 
     Attributes:
@@ -42,6 +53,8 @@ class CachedCompleter:
                 places[digest].append(index)
             elif (known := self._cache.get(key)) is not None:
                 self.n_from_cache += 1
+                if isinstance(self._inner, Notified):
+                    self._inner.note_answered()
                 yield index, known
             else:
                 places[digest] = [index]
@@ -55,13 +68,18 @@ class CachedCompleter:
         try:
             for number, answer in answers:
                 if isinstance(answer, Reply):
-                    self._cache.put(self._key_of(requests[groups[number][0]]), answer)
+                    answer = self._cache.put(self._key_of(requests[groups[number][0]]), answer)
                 for index in groups[number]:
                     yield index, answer
         finally:
             close = getattr(answers, "close", None)  # a generator has requests under way; a plain iterator has not
             if close is not None:
                 close()
+
+
+def keeper(cache: ReplyCache, key_of: KeyOf) -> Callable[[Request, Reply], Reply]:
+    """For `ApiCompleter`, as soon as a reply is there: keeps it, and gives back the one that the cache holds."""
+    return lambda request, reply: cache.put(key_of(request), reply)
 
 
 def look_up(cache: ReplyCache, key_of: KeyOf) -> Callable[[Request], Reply | None]:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.api.address import DEFAULT_BASE_URL, checked_base_url
-from bench.api.asking import Asker, Found, LookAgain
+from bench.api.asking import Asker, Found, Keep, LookAgain
 from bench.api.background import Outlet, in_background
+from bench.api.breaker import Breaker
 from bench.api.budget import Budget
 from bench.api.pace import FIRST_PAUSE_SECONDS, Pacer
 from bench.api.redaction import Redactor, install_filter
-from bench.api.replies import MAX_REPLY_BYTES, InvalidReply, parsed
+from bench.api.replies import MAX_REPLY_BYTES, InvalidReply, NoText, parsed
 from bench.api.retry import Fault, Limits, excerpt, fault_of_status
 from bench.api.secret import Secret
 from bench.completions import Failure, Reply, Request
@@ -36,6 +37,8 @@ class ApiCompleter:
         on_wait: told, in one line each, when the server asks to wait.
         look_again: asked right before every request for an answer that came to be known meanwhile. It is called in
             another thread than `complete`.
+        keep: told of every reply as soon as it is there, in that other thread too, even when nobody reads on; the reply
+            that it returns is the one that counts.
         token_limit_parameter: how a chat server wants the limit on tokens called.
         send_temperature: False for models that take no temperature.
         seed: of the waits between attempts.
@@ -51,6 +54,7 @@ class ApiCompleter:
         budget: Budget | None = None,
         on_wait: Callable[[str], None] | None = None,
         look_again: LookAgain | None = None,
+        keep: Keep | None = None,
         token_limit_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
         send_temperature: bool = True,
         seed: int = 0,
@@ -66,7 +70,8 @@ class ApiCompleter:
             self._limits.rate_per_second, pause_seconds=min(FIRST_PAUSE_SECONDS, 2.0 * self._limits.backoff_seconds)
         )
         self._on_wait = on_wait or (lambda _: None)
-        self._look_again = look_again
+        self._look_again, self._keep = look_again, keep
+        self._breaker = Breaker()
         self._token_limit_parameter, self._send_temperature = token_limit_parameter, send_temperature
         self._rng = random.Random(seed)
 
@@ -89,7 +94,9 @@ class ApiCompleter:
                     pacer=self._pacer,
                     budget=self.budget,
                     rng=self._rng,
+                    breaker=self._breaker,
                     look_again=self._look_again,
+                    keep=self._keep,
                 )
                 await asker.run(requests, outlet)
 
@@ -104,6 +111,10 @@ class ApiCompleter:
         finally:
             answers.close()
             undo()
+
+    def note_answered(self) -> None:
+        """A question about this model has an answer that was not asked for here: the model does answer."""
+        self._breaker.note_answered()
 
     def _client(self) -> AsyncOpenAI:
         from openai import AsyncOpenAI
@@ -128,12 +139,7 @@ class ApiCompleter:
         came = await self._attempt(client, request)
         if isinstance(came, Fault):
             return dataclasses.replace(came, message=self.redact(came.message))
-        return dataclasses.replace(
-            came,
-            text=self.redact(came.text),
-            finish_reason=None if came.finish_reason is None else self.redact(came.finish_reason),
-            returned_model=None if came.returned_model is None else self.redact(came.returned_model),
-        )
+        return came
 
     async def _attempt(self, client: AsyncOpenAI, request: Request) -> Reply | Fault:
         import httpx2
@@ -142,10 +148,12 @@ class ApiCompleter:
         body = b""
         try:
             body = await self._body(client, request)
-            return parsed(body, request.mode)
+            return parsed(body, request.mode, self.redact)
+        except NoText as error:
+            return dataclasses.replace(_unusable("no text", str(error), error), is_retryable=False)
         except InvalidReply as error:
             sent = f"; the server sent: {excerpt(self._readable(body))}" if body else ""
-            return _fault("invalid reply", f"{error}{sent}", may_be_billed=True)
+            return _unusable("invalid reply", f"{error}{sent}", error)
         except openai.APIStatusError as error:
             answer = error.response
             headers = {name.lower(): self.redact(value) for name, value in answer.headers.items()}
@@ -191,8 +199,19 @@ class ApiCompleter:
         return self.redact(body.decode("utf-8", "replace"))
 
 
-def _fault(kind: Literal["invalid reply", "connection", "bad request"], message: str, *, may_be_billed: bool) -> Fault:
+def _fault(kind: Literal["connection", "bad request"], message: str, *, may_be_billed: bool) -> Fault:
     return Fault(kind=kind, message=message, is_retryable=True, may_be_billed=may_be_billed)
+
+
+def _unusable(kind: Literal["invalid reply", "no text"], message: str, error: InvalidReply) -> Fault:
+    return Fault(
+        kind=kind,
+        message=message,
+        is_retryable=True,
+        may_be_billed=True,
+        n_prompt_tokens=error.n_prompt_tokens,
+        n_completion_tokens=error.n_completion_tokens,
+    )
 
 
 def _connection_fault(error: BaseException) -> Fault:

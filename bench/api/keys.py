@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Annotated, Literal
 
@@ -34,6 +35,8 @@ class ReplyKey(Row):
     stop: tuple[str, ...]
     temperature: Literal[0] | None = 0
     """None where none is sent: some models take none, and their answers may differ from time to time."""
+    token_limit_parameter: Literal["max_completion_tokens"] | None = None
+    """What the limit on an answer is called, where not max_tokens. Left out of the text where it is None."""
     task: Name
     task_version: int
     task_hash: Name
@@ -41,4 +44,11 @@ class ReplyKey(Row):
 
     def canonical(self) -> str:
         """The content as text; equal content has equal text in every process."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        content = self.model_dump(mode="json")
+        if content["token_limit_parameter"] is None:  # it came later, and older answers stay known
+            del content["token_limit_parameter"]
+        return json.dumps(content, sort_keys=True)
+
+    def digest(self) -> str:
+        """SHA-256 of the text (64 hex digits)."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()

@@ -24,6 +24,9 @@ QUICK_GROWTH_PER_SECOND = 1.5
 
 QUICK_SECONDS = 10.0
 
+MOST_GROWTH_SECONDS = 600.0
+"""No rate grows for longer at a time: after hours without a request the power would be no number any more."""
+
 LEAST_LEARNED_PER_SECOND = 5.0
 """What the first refusal says about the rate, at least: too little was sent by then to know."""
 
@@ -134,10 +137,11 @@ class Pacer:
         self._next_turn = min(self._next_turn, now + 1.0 / self._rate)
 
     def _grow(self, now: float) -> None:
-        if now > self._grown_at:
+        if now > self._grown_at and self._rate < self._ceiling:
             growth = QUICK_GROWTH_PER_SECOND if now < self._quick_until else GROWTH_PER_SECOND
-            self._rate = min(self._ceiling, self._rate * growth ** (now - self._grown_at))
-            self._grown_at = now
+            seconds = min(now - self._grown_at, MOST_GROWTH_SECONDS)
+            self._rate = min(self._ceiling, self._rate * growth**seconds)
+        self._grown_at = max(self._grown_at, now)
 
     def _n_accepted(self, now: float) -> int:
         while self._accepted and self._accepted[0] <= now - 1.0:

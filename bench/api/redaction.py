@@ -17,6 +17,9 @@ from urllib.parse import quote, quote_plus
 from bench.api.secret import Secret
 
 REDACTED = "[redacted]"
+MIN_FORM_CHARACTERS = 8
+"""Of a secret that is encoded; shorter ones stand in other words too."""
+
 LOGGERS = ("openai", "httpx2", "httpcore2")
 
 
@@ -112,6 +115,5 @@ def _forms(secret: str) -> set[str]:
         encoded = base64.b64encode(b"\0" * n_before + raw).decode().rstrip("=")
         n_certain = (n_before + len(raw)) * 8 // 6
         inner = encoded[(0, 2, 3)[n_before] : n_certain]
-        if len(inner) >= 6:
-            forms |= {inner, inner.replace("+", "-").replace("/", "_")}
-    return forms
+        forms |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return {form for form in forms if form == secret or len(form) >= MIN_FORM_CHARACTERS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ from bench.escape import printable
 
 MAX_EXCERPT = 300
 """Characters of a server's words that a message keeps."""
+
+MAX_MESSAGE = 400
+"""Characters of the message of a failure."""
 
 _RETRYABLE_STATUSES: dict[int, FailureKind] = {
     408: "timeout",
@@ -33,13 +37,16 @@ _FINAL_STATUSES: dict[int, FailureKind] = {
 _QUOTA_CODES = frozenset(
     {
         "insufficient_quota",
-        "billing_hard_limit_reached",
-        "billing_not_active",
         "quota_exceeded",
         "insufficient_credits",
         "insufficient_balance",
     }
 )
+_OUT_OF_QUOTA = "exceeded your current quota"
+"""What OpenAI says of an account without credit, and Gemini of a rate limit, with the time to wait."""
+
+_DELAY = re.compile(r"try (?:again )?(?:in|after) (?:(\d{1,6})m)?(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|sec|seconds?)\b", re.I)
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +94,8 @@ class Fault:
     Attributes:
         retry_after_seconds: how long the server asked to wait; None where it did not.
         may_be_billed: whether the server may have done the work all the same.
+        n_prompt_tokens: what the server reports to have used; None where it does not say.
+        n_completion_tokens: the same of the answer.
     """
 
     kind: FailureKind
@@ -94,6 +103,8 @@ class Fault:
     is_retryable: bool
     may_be_billed: bool
     retry_after_seconds: float | None = None
+    n_prompt_tokens: int | None = None
+    n_completion_tokens: int | None = None
 
 
 def fault_of_status(status: int, headers: Mapping[str, str], body: bytes, *, now: datetime | None = None) -> Fault:
@@ -102,7 +113,10 @@ def fault_of_status(status: int, headers: Mapping[str, str], body: bytes, *, now
     Args:
         headers: names in lower case, or a mapping that ignores case.
     """
-    code, words = _said(body)
+    code, words, said_seconds = _said(body)
+    asked_seconds = retry_after_seconds(headers, now=now)
+    if asked_seconds is None:
+        asked_seconds = said_seconds
     if 300 <= status < 400:
         location = printable(headers.get("location", "nowhere"))[:MAX_EXCERPT]
         return Fault(
@@ -113,7 +127,8 @@ def fault_of_status(status: int, headers: Mapping[str, str], body: bytes, *, now
         )
     kind: FailureKind
     is_retryable = False
-    if 400 <= status < 500 and (code in _QUOTA_CODES or "exceeded your current quota" in words.lower()):
+    is_out_of_quota = _is_of_quota(code) or (_OUT_OF_QUOTA in words.lower() and asked_seconds is None)
+    if 400 <= status < 500 and is_out_of_quota:
         kind = "quota"
     elif status in _RETRYABLE_STATUSES:
         kind, is_retryable = _RETRYABLE_STATUSES[status], True
@@ -125,10 +140,10 @@ def fault_of_status(status: int, headers: Mapping[str, str], body: bytes, *, now
         kind = "bad request"
     return Fault(
         kind=kind,
-        message=f"status {status}: {words or 'no message'}",
+        message=f"status {status}: {excerpt(words) or 'no message'}",
         is_retryable=is_retryable,
         may_be_billed=False,
-        retry_after_seconds=retry_after_seconds(headers, now=now) if is_retryable else None,
+        retry_after_seconds=asked_seconds if is_retryable else None,
     )
 
 
@@ -171,16 +186,42 @@ def excerpt(body: bytes | str) -> str:
     return text if len(text) <= MAX_EXCERPT else text[:MAX_EXCERPT] + "..."
 
 
-def _said(body: bytes) -> tuple[str, str]:
-    """The error code and the words of an error body, whatever its shape."""
+def shortened(text: str, max_characters: int) -> str:
+    """The beginning of a text."""
+    return text if len(text) <= max_characters else text[: max_characters - 3] + "..."
+
+
+def _is_of_quota(code: str) -> bool:
+    return code in _QUOTA_CODES or code.startswith("billing_")
+
+
+def _said(body: bytes) -> tuple[str, str, float | None]:
+    """The error code, the words and the seconds to wait in an error body, whatever its shape."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        return "", excerpt(body)
+        return "", excerpt(body), None
+    if isinstance(content, list) and content:  # Gemini wraps the error in a list
+        content = content[0]
     error = content.get("error", content) if isinstance(content, dict) else content
     if not isinstance(error, dict):
-        return "", excerpt(error if isinstance(error, str) else body)
+        return "", excerpt(error if isinstance(error, str) else body), None
     codes = [value for value in (error.get("code"), error.get("type")) if isinstance(value, str)]
-    code = next((value for value in codes if value in _QUOTA_CODES), codes[0] if codes else "")
+    code = next((value for value in codes if _is_of_quota(value)), codes[0] if codes else "")
     words = error.get("message")
-    return code, excerpt(words if isinstance(words, str) else body)
+    if not isinstance(words, str):
+        return code, excerpt(body), _delay_in(error, "")
+    return code, words, _delay_in(error, words)
+
+
+def _delay_in(error: dict[str, object], words: str) -> float | None:
+    """The seconds to wait that an error body names: as a RetryInfo (Gemini), or in words."""
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else ():
+        said = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(said, str) and (duration := _DURATION.fullmatch(said)):
+            return float(duration[1])
+    if not (named := _DELAY.search(words)):
+        return None
+    minutes, number, unit = named.groups()
+    return 60.0 * int(minutes or 0) + float(number) * (0.001 if unit.lower() == "ms" else 1.0)

@@ -281,11 +281,16 @@ def test_a_dry_run_tells_what_it_would_ask_and_cost(bench: Callable[..., Answer]
     ("arguments", "message"),
     [
         (("--shots", "one"), "--shots expects whole numbers separated by commas, got 'one'"),
-        (("--max-usd", "1"), "--max-usd needs to know what tokens cost"),
+        (("--max-usd", "1", "--api-key-env", "X"), "--max-usd needs to know what tokens cost"),
         (("--base-url", "https://user:secret@x.example/v1"), "--base-url holds a user name or password"),
         (("--tasks", "countryy"), "unknown task 'countryy'; did you mean country?"),
         (("--tasks", "text-sample"), "nothing is asked about it"),
-        (("--max-requests", "5"), "caps are for services"),
+        (("--max-requests", "5"), "--max-requests only says how a service is asked; give --base-url or"),
+        (
+            ("--dtype", "bfloat16", "--base-url", "http://127.0.0.1:9/v1"),
+            "--dtype only says how a model is loaded here",
+        ),
+        (("--seed", "3", "--replay", "x.jsonl"), "--seed has no say in a replay"),
     ],
 )
 def test_queries_that_cannot_be_met_are_refused_in_one_line(
@@ -303,6 +308,6 @@ def test_prompts_are_written_answered_elsewhere_and_replayed(bench: Callable[...
     assert status == 0 and '6 questions; put a "reply" into each line' in err
     lines = [json.loads(line) | {"reply": " small"} for line in file.read_text().splitlines()]
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    status, out, err = bench("query", "far-away", *given, "--replay", str(file), "--json")
+    status, out, err = bench("query", "far-away", *given[:2], *given[4:], "--replay", str(file), "--json")
     (cell,) = json.loads(out)[0]["record"]["cells"]
     assert status == 0 and cell["accuracy"] == pytest.approx(1 / 3, abs=1e-6)

@@ -98,6 +98,7 @@ def test_keys_differ_where_anything_that_changes_a_performance_does() -> None:
         {}, {"provider": "replay"}, {"model": "other"}, {"base_url": "https://x.example/v1"}, {"revision": "abc"},
         {"files_sha256": "f" * 64}, {"dtype": "bfloat16"}, {"mode": "chat"}, {"task": "colour"}, {"task_version": 2},
         {"task_hash": "g" * 64}, {"shots": (1, 2)}, {"n_questions": 5}, {"max_tokens": 5}, {"temperature": None},
+        {"token_limit_parameter": "max_completion_tokens"},
         {"seed": 1}, {"scoring_version": 2}, {"schema_version": 2},
     ]  # fmt: skip
     assert set(PerformanceKey.model_fields) == {name for change in changes for name in change}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -202,7 +205,7 @@ def test_a_dry_run_sends_nothing_and_knows_what_is_answered(tmp_path: Path) -> N
         )  # fmt: skip
         planned = dry_run(asked, Told())
         assert server.received == []
-        assert (planned.n_questions, planned.n_cached) == (30, 0)  # 0 and 2 shots of pairs, 2 shots of a list
+        assert (planned.n_questions, planned.n_known) == (30, 0)  # 0 and 2 shots of pairs, 2 shots of a list
         assert planned.assignments[1].undefined == (0,)
         assert planned.estimate.n_requests == 30
         assert planned.estimate.max_usd == pytest.approx(
@@ -210,7 +213,7 @@ def test_a_dry_run_sends_nothing_and_knows_what_is_answered(tmp_path: Path) -> N
         )
         run(request(tmp_path, "antonym", service=service(server)))
         n_asked = len(server.received)
-        assert dry_run(asked, Told()).n_cached == 20
+        assert dry_run(asked, Told()).n_known == 20
         assert len(server.received) == n_asked
 
 
@@ -314,6 +317,7 @@ def test_prompts_written_for_another_program_can_be_replayed(tmp_path: Path) -> 
         ({"reply": 3}, ":1: reply: "),
         ({"n_shots": -1}, ":1: n_shots: "),
         ({"n_shots": 10**9}, ":1: the prompt is not question 0"),
+        ({"failure": {"kind": "timeout", "message": "m", "n_attempts": 1}}, ":1: the line: .*a reply or a failure"),
         ({"index": 10**15}, ":1: "),
         ({"what": 1}, ":1: what: "),
     ],
@@ -327,6 +331,74 @@ def test_a_line_that_is_no_sample_of_these_questions_is_refused_by_number(
     file.write_text(json.dumps(line), encoding="utf-8")
     with pytest.raises(RecordError, match="bad.jsonl" + message):
         replay(file, model="m", tasks={"antonym": load_task("antonym")}, out=tmp_path)
+
+
+def replayed(folder: Path, lines: list[dict[str, Any]], model: str = "m", task: str = "antonym") -> list[QueryOutcome]:
+    file = folder / "some.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return list(replay(file, model=model, tasks={task: load_task(task)}, out=folder))
+
+
+def test_a_part_of_the_questions_and_the_replies_of_two_models_are_refused(tmp_path: Path) -> None:
+    whole = unanswered_samples(request(tmp_path, shots=(0, 2), n_questions=5))
+    lines = [json.loads(sample.model_dump_json(exclude_none=True)) | {"reply": "x"} for sample in whole]
+    assert len(replayed(tmp_path, lines)) == 1
+    with pytest.raises(RecordError, match=r"of the 5 questions of 'antonym' at 2 shots, 1 are missing \(number 4\)"):
+        replayed(tmp_path, lines[:-1])
+    later = [line for line in lines if line["n_shots"] == 0] + [
+        json.loads(sample.model_dump_json(exclude_none=True)) | {"reply": "x"}
+        for sample in unanswered_samples(request(tmp_path, shots=(2,), n_questions=10))[5:]
+    ]
+    with pytest.raises(RecordError, match=r"at 2 shots, 5 are missing"):
+        replayed(tmp_path, later)
+    with pytest.raises(RecordError, match="asked of 'other', lines before it of 'big-1'; a file holds"):
+        replayed(tmp_path, [*lines[:-1], lines[-1] | {"model": "other"}])
+    with pytest.raises(ModelError, match="cannot be the name of a model"):
+        replayed(tmp_path, lines, model=" ")
+    empty = {"task": "country", "n_shots": 0, "index": 0, "prompt": "", "reply": "x"}
+    with pytest.raises(RecordError, match="an empty list says nothing of its category"):
+        replayed(tmp_path, [empty], task="country")
+
+
+def test_a_complete_record_needs_no_request_even_without_the_replies(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym")) as server:
+        run(request(tmp_path, service=service(server)))
+        shutil.rmtree(tmp_path / ".replies")
+        assert dry_run(request(tmp_path, service=service(server)), Told()).estimate.n_requests == 0
+        assert run(request(tmp_path, service=service(server), shots=(2, 0)))[0].was_there
+        assert len(server.received) == 20
+
+
+def test_parameters_that_change_an_answer_are_sent_and_kept_apart(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym")) as server:
+        for changes in ({}, {"send_temperature": False}, {"token_limit_parameter": "max_completion_tokens"}):
+            (outcome,) = run(request(tmp_path, mode="chat", n_questions=2, service=service(server, **changes)))
+            assert not outcome.was_there
+        bodies = [server.received[index].body for index in (0, 4, 8)]
+        assert len(server.received) == 12
+    assert [body.get("temperature") for body in bodies] == [0, None, 0]
+    assert ["max_completion_tokens" in body for body in bodies] == [False, False, True]
+    assert "--token-limit-parameter max_completion_tokens" in outcome.record.provenance.command
+
+
+def test_damaged_replies_are_asked_again_and_told_of(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym")) as server:
+        (first,) = run(request(tmp_path, service=service(server)))
+        first.path.unlink()
+        with sqlite3.connect(tmp_path / ".replies" / "replies.sqlite") as connection:
+            connection.execute("UPDATE replies SET reply = replace(reply, 'text', 'txet') WHERE rowid <= 3")
+        connection.close()
+        told = Told()
+        (again,) = query(request(tmp_path, service=service(server)), told)
+        assert len(server.received) == 23
+    assert again.record.cells == first.record.cells
+    assert any("3 answers in" in stage and "are damaged" in stage for stage in told.stages)
+
+
+def test_a_long_name_of_the_server_loses_no_reply(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym"), model_id="m" * 5000) as server:
+        (outcome,) = run(request(tmp_path, service=service(server)))
+    assert outcome.record.is_complete
 
 
 def test_a_file_without_samples_and_one_with_a_question_twice_are_refused(tmp_path: Path) -> None:
@@ -370,6 +442,25 @@ def test_killed_at_any_moment_nothing_answered_is_asked_again(tmp_path: Path) ->
     assert stored.record.cells[0].accuracy == 1.0
 
 
+def test_interrupted_no_reply_that_came_in_full_is_lost(tmp_path: Path) -> None:
+    with ScriptedServer(answer=oracle("antonym"), latency_seconds=0.1) as server:
+        process = subprocess.Popen(
+            command(server, tmp_path, "--max-concurrency", "32"),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        while len(server.received) < 40 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+        assert process.returncode == 130 and b"the same command goes on from here" in error
+        sent = {one.prompt for one in server.received if one.is_whole}
+        subprocess.run(command(server, tmp_path), cwd=ROOT, check=True, capture_output=True)
+        twice = [prompt for prompt, n in Counter(one.prompt for one in server.received).items() if n > 1]
+    assert len(set(twice) & sent) <= 32 // 8, "asked again although it was answered in full"
+
+
 def test_two_processes_on_one_folder_lose_nothing(tmp_path: Path) -> None:
     with ScriptedServer(answer=oracle("antonym"), latency_seconds=0.02) as server:
         both = [
@@ -379,6 +470,7 @@ def test_two_processes_on_one_folder_lose_nothing(tmp_path: Path) -> None:
         for process in both:
             _, error = process.communicate(timeout=120)
             assert process.returncode == 0, error.decode()
+        assert len(server.received) < 2 * 60  # what one has an answer to, the other does not ask
     (stored,), rejected = Store(tmp_path).performances()
     assert stored.record.cells[0].accuracy == 1.0 and not rejected
 
@@ -396,9 +488,12 @@ def test_the_command_line_tells_of_failures_and_ends_with_1(tmp_path: Path) -> N
 
 def test_a_canary_key_is_in_no_output_of_the_command(tmp_path: Path) -> None:
     environment = os.environ | {"CANARY_KEY": CANARY, "OPENAI_LOG": "debug"}
-    with ScriptedServer(answer=lambda prompt: f" {CANARY}", faults=always("401")) as server:
-        done = subprocess.run(
-            command(server, tmp_path, "--api-key-env", "CANARY_KEY"), cwd=ROOT, env=environment, capture_output=True
-        )
-    assert done.returncode == 1
-    assert CANARY.encode() not in done.stdout + done.stderr
+    for faults in (always("401"), at({})):
+        with ScriptedServer(answer=lambda prompt: f" {CANARY}", faults=faults, echo_key=True) as server:
+            done = subprocess.run(
+                command(server, tmp_path, "--api-key-env", "CANARY_KEY"), cwd=ROOT, env=environment, capture_output=True
+            )
+        assert done.returncode == (1 if faults(0, "") else 0)
+        written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+        assert not any(CANARY.encode() in content for content in (done.stdout, done.stderr, *written))
+    assert len(written) > 3

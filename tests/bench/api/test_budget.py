@@ -1,5 +1,6 @@
 """Caps: reckoned by hand, then over a server: never more than allowed, and nothing that was answered is lost."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_cap_that_makes_no_sense_refuses_to_start(arguments: dict[str, Any], w
 
 @pytest.mark.parametrize(
     ("prompt", "mode", "n"),
-    [("", "completion", 1), ("abc", "completion", 1), ("abcd", "chat", 12), ("日本", "chat", 12)],
+    [("", "completion", 1), ("abc", "completion", 1), ("abcd", "chat", 42), ("日本", "chat", 42)],
 )
 def test_tokens_are_estimated_from_bytes(prompt: str, mode: Any, n: int) -> None:
     assert prompt_tokens(Request(prompt=prompt, mode=mode, max_tokens=1)) == n
@@ -127,7 +128,15 @@ def test_further_attempts_count_as_requests() -> None:
 
 @pytest.mark.parametrize(
     ("fault", "is_charged"),
-    [("500", False), ("429-zero", False), ("400", False), ("hang", True), ("reset", True), ("html", True)],
+    [
+        ("500", False),
+        ("429-zero", False),
+        ("400", False),
+        ("hang", True),
+        ("reset", True),
+        ("html", True),
+        ("null-text", True),
+    ],  # fmt: skip
 )
 def test_what_a_server_may_have_billed_stays_charged(fault: str, is_charged: bool) -> None:
     budget = Budget()
@@ -137,6 +146,15 @@ def test_what_a_server_may_have_billed_stays_charged(fault: str, is_charged: boo
     assert budget.n_prompt_tokens == n_replies + (4 if is_charged else 0)
     assert budget.n_completion_tokens == n_replies + (5 if is_charged else 0)
     assert budget.n_requests == n_replies + 1
+
+
+@pytest.mark.parametrize("fault", ["thought", "list-text-usage"])
+def test_a_reply_without_text_costs_what_it_reports(fault: str) -> None:
+    budget = Budget()
+    with ScriptedServer(faults=at({0: fault})) as server:
+        (answer,) = asked(server, questions(1, "chat"), budget=budget, limits=replace(HURRIED, max_attempts=1))
+    assert isinstance(answer, Failure)
+    assert (budget.n_prompt_tokens, budget.n_completion_tokens, budget.n_requests) == (7, 3, 1)
 
 
 def test_a_budget_counts_over_several_calls() -> None:

@@ -1,6 +1,7 @@
 """Nothing is asked twice: in one call, in the next, by two processes, after a kill."""
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -10,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from bench.api.cache import ReplyCache
-from bench.api.cached import CachedCompleter
+from bench.api.cached import CachedCompleter, keeper, look_up
 from bench.completions import Failure, Reply, Request
 from tests.bench.api.asking_child import N_AT_A_TIME
-from tests.bench.api.questions import key_of, questions
-from tests.bench.scripted_server import ScriptedServer
+from tests.bench.api.questions import completer, key_of, questions
+from tests.bench.scripted_server import ScriptedServer, for_prompts
 
 
 class Scripted:
@@ -78,8 +79,9 @@ def test_an_answer_is_kept_before_it_is_given_out_and_closing_closes(tmp_path: P
         assert len(cache) == 1
 
 
-def child(server: ScriptedServer, path: Path, n: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-m", "tests.bench.api.asking_child", server.base_url, str(path), str(n)]
+def child(server: ScriptedServer, path: Path, *numbers: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-m", "tests.bench.api.asking_child", server.base_url, str(path)]
+    command += map(str, numbers)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -103,6 +105,56 @@ def test_two_processes_share_one_cache(tmp_path: Path) -> None:
     assert n <= n_sent <= n + n // 5, "what one has kept, the other does not ask"
     with ReplyCache(tmp_path / "replies.sqlite") as cache:
         assert len(cache) == n
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_every_answer_that_was_sent(tmp_path: Path, number: signal.Signals) -> None:
+    """32 at a time, so that many answers wait for the reader at any moment."""
+    path = tmp_path / "replies.sqlite"
+    with ScriptedServer(latency_seconds=0.05) as server:
+        process = child(server, path, 5000, 32)
+        while len(server.received) < 100 and process.poll() is None:
+            time.sleep(0.005)
+        began = time.monotonic()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+        assert time.monotonic() - began < 3
+        assert (process.returncode, err, out.splitlines()[-1]) == (0, "", "interrupted")
+        sent = [one.prompt for one in server.received if one.is_whole]
+        assert 68 <= len(sent) == len(server.received) < 5000
+    with ReplyCache(path) as cache:
+        kept = [question.prompt for question in questions(5000) if cache.get(key_of(question)) is not None]
+    assert sorted(sent) == sorted(kept)
+
+
+def test_the_answer_that_another_process_kept_first_is_the_one_that_counts(tmp_path: Path) -> None:
+    question = questions(1)[0]
+    theirs = Reply(text="theirs")
+
+    class Slow(Scripted):
+        def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | Failure]]:
+            with ReplyCache(tmp_path / "replies.sqlite") as other:
+                other.put(key_of(question), theirs)
+            yield from super().complete(requests)
+
+    with ReplyCache(tmp_path / "replies.sqlite") as cache:
+        assert list(CachedCompleter(Slow(), cache, key_of).complete((question,))) == [(0, theirs)]
+        assert cache.put(key_of(question), Reply(text="late")) == cache.get(key_of(question)) == theirs
+
+
+def test_a_cache_hit_says_that_the_model_answers(tmp_path: Path) -> None:
+    """10 of 20 questions are refused for good; that is no reason to end a later run over more of them."""
+    bad = {f"question {index}": "400" for index in range(10, 20)} | {f"question {index}": "400" for index in (20, 21)}
+    path = tmp_path / "replies.sqlite"
+    with ScriptedServer(faults=for_prompts(bad)) as server:
+        for n in (20, 22):
+            with ReplyCache(path) as cache:
+                inner = completer(server, look_again=look_up(cache, key_of), keep=keeper(cache, key_of))
+                found = dict(CachedCompleter(inner, cache, key_of).complete(questions(n)))
+                more = dict(CachedCompleter(inner, cache, key_of).complete(questions(n)[10:]))
+            assert sum(isinstance(answer, Reply) for answer in found.values()) == 10
+            assert all(isinstance(answer, Failure) for answer in more.values())
+            assert len(more) == n - 10
 
 
 @pytest.mark.timeout(200)

@@ -6,10 +6,11 @@ from itertools import count
 
 import pytest
 
+from bench.api.budget import Budget
 from bench.api.failures import ServiceError
 from bench.completions import Failure, FailureKind, Mode, Reply, Request
 from tests.bench.api.questions import HURRIED, asked, completer, questions
-from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts, share
+from tests.bench.scripted_server import STATUS_FAULTS, ScriptedServer, always, at, for_prompts, share
 
 N = 12
 
@@ -28,6 +29,8 @@ FAULTS: dict[str, tuple[FailureKind, bool, str]] = {
     "429-ms": ("rate limit", True, "status 429: Rate limit reached"),
     "429-nonsense": ("rate limit", True, "status 429: Rate limit reached"),
     "429-hour": ("rate limit", False, "the server asks to wait 3600 s, beyond the 5 s that one question may take"),
+    "429-ages": ("rate limit", False, "the server asks to wait 1e+308 s, beyond the 5 s"),
+    "429-body": ("rate limit", True, "status 429: You exceeded your current quota. Please retry in 0.3s."),
     "quota": ("quota", False, "status 429: You exceeded your current quota"),
     "402": ("quota", False, "status 402: Insufficient Balance"),
     "500": ("server error", True, "status 500: The server had an error"),
@@ -37,6 +40,11 @@ FAULTS: dict[str, tuple[FailureKind, bool, str]] = {
     "hang": ("timeout", True, "no full answer within 0.5 s"),
     "drip": ("timeout", True, "no full answer within 0.5 s"),
     "truncated-json": ("invalid reply", True, "Invalid JSON: EOF while parsing"),
+    "thought": ("no text", False, "a model that thinks before it answers needs a higher --max-tokens"),
+    "filtered": ("no text", False, "the content filter of the server kept the answer back"),
+    "tool": ("no text", False, "the model called a tool instead of answering"),
+    "far-index": ("invalid reply", True, "choices.0.index: "),
+    "long-text": ("invalid reply", True, "a text of 1000001 characters, which no answer has"),
     "empty": ("invalid reply", True, "an empty body"),
     "html": ("invalid reply", True, "the server sent: <!doctype html>"),
     "empty-object": ("invalid reply", True, "choices: Field required; the server sent: {}"),
@@ -74,7 +82,7 @@ def test_a_fault_that_passes_is_overcome_and_one_that_does_not_is_listed(fault: 
         assert len(failures) == len(numbers)
         assert len(server.received) == N
         assert all(failure.kind == kind and words in failure.message for failure in failures)
-        assert all(failure.n_attempts == 1 for failure in failures)
+        assert all(failure.n_attempts == 1 and len(failure.message) <= 400 for failure in failures)
     for question, answer in zip(questions(N, mode), answers, strict=True):
         if isinstance(answer, Reply):
             assert answer.text == question.prompt[::-1]
@@ -89,6 +97,7 @@ def test_a_question_that_always_fails_is_listed_after_its_attempts_and_the_other
     assert isinstance(failure, Failure)
     assert failure.kind == kind
     assert words in failure.message
+    assert len(failure.message) <= 400
     assert failure.n_attempts == 3
     assert all(isinstance(answer, Reply) for answer in answers)
     assert len(server.received) == 5 + 3
@@ -127,6 +136,7 @@ def test_a_server_that_is_not_there_is_a_failed_connection() -> None:
         ("html", 10, "usually ends in /v1"),
         ("hang", 10, "the server is too slow or hangs"),
         ("400-parameter", 10, "every question so far was refused"),
+        ("thought", 10, "raise --max-tokens for a model that thinks"),
     ],
 )
 def test_the_same_failure_for_every_question_ends_the_run(fault: str, n: int, words: str) -> None:
@@ -217,6 +227,42 @@ def test_a_reply_says_what_the_server_said_and_no_more() -> None:
     assert "choices: none has index 0, got [1]" in answer.message
 
 
+def test_a_refusal_is_no_answer_and_an_empty_answer_is_one() -> None:
+    with ScriptedServer(faults=at({0: "refused", 1: "nothing-said"})) as server:
+        refused, empty = asked(server, questions(2, "chat"), limits=replace(HURRIED, max_concurrency=1))
+    assert isinstance(refused, Failure)
+    assert (refused.kind, refused.n_attempts) == ("no text", 1)
+    assert "refused to answer" in refused.message
+    assert empty == Reply(text="", finish_reason="stop")
+
+
+@pytest.mark.parametrize("said", ["m" * 100_000, "m" * 299 + "\n\x1b[31m" * 1000])
+def test_labels_of_a_server_are_cut(said: str) -> None:
+    choice = {"text": "a", "finish_reason": said}
+    with ScriptedServer(extra={"model": said, "choices": [choice]}) as server:
+        (answer,) = asked(server, questions(1))
+    assert isinstance(answer, Reply)
+    assert answer.returned_model == answer.finish_reason is not None
+    assert answer.returned_model in ("m" * 300, "m" * 299)
+
+
+def test_empty_labels_are_none() -> None:
+    with ScriptedServer(extra={"model": "", "choices": [{"text": "a", "finish_reason": " "}]}) as server:
+        (answer,) = asked(server, questions(1))
+    assert answer == Reply(text="a", n_prompt_tokens=2, n_completion_tokens=2)
+
+
+@pytest.mark.parametrize("fault", ["400", "429-ages"])
+def test_a_message_is_short_whatever_a_server_sends(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, headers, _ = STATUS_FAULTS[fault]
+    monkeypatch.setitem(STATUS_FAULTS, fault, (status, headers, {"message": "x" * 5000}))
+    with ScriptedServer(faults=always(fault)) as server:
+        (failure,) = asked(server, questions(1))
+    assert isinstance(failure, Failure)
+    assert 300 < len(failure.message) <= 400
+    assert failure.message.endswith("xxx..." if fault == "400" else "that one question may take")
+
+
 def test_a_prompt_that_no_request_can_carry_fails_by_itself() -> None:
     with ScriptedServer() as server:
         broken = Request(prompt="\ud800", mode="completion", max_tokens=5)
@@ -248,9 +294,48 @@ def test_what_became_known_meanwhile_is_not_sent() -> None:
     assert asker.budget.n_requests == 3
 
 
-def test_an_error_of_our_own_ends_the_run_as_itself() -> None:
-    def broken(request: Request) -> Reply | None:
+def test_an_error_of_our_own_ends_the_run_as_itself_and_reserves_nothing() -> None:
+    def broken(*_: object) -> Reply:
         raise ServiceError("no look-up")
 
-    with ScriptedServer() as server, pytest.raises(ServiceError, match="^no look-up$"):
-        list(completer(server, look_again=broken).complete(questions(5)))
+    for name in ("look_again", "keep"):
+        budget = Budget(max_requests=100)
+        with ScriptedServer() as server:
+            with pytest.raises(ServiceError, match="^no look-up$"):
+                list(completer(server, budget=budget, **{name: broken}).complete(questions(5)))
+            assert budget.n_under_way == 0
+            assert budget.n_requests >= len(server.received)
+
+
+def test_what_keep_returns_is_what_counts() -> None:
+    kept: list[Reply] = []
+
+    def keep(request: Request, reply: Reply) -> Reply:
+        kept.append(reply)
+        return replace(reply, text=f"kept {request.prompt}")
+
+    with ScriptedServer(faults=at({0: "500"})) as server:
+        answers = asked(server, questions(3), keep=keep)
+    assert [answer.text for answer in answers if isinstance(answer, Reply)] == [
+        f"kept question {index}" for index in range(3)
+    ]
+    assert sorted(reply.text for reply in kept) == ["0 noitseuq", "1 noitseuq", "2 noitseuq"]
+
+
+def test_failures_count_over_several_calls() -> None:
+    with ScriptedServer(faults=always("401")) as server:
+        asker = completer(server)
+        assert len(list(asker.complete(questions(2)))) == 2
+        with pytest.raises(ServiceError, match="3 questions in a row"):
+            list(asker.complete(questions(1)))
+
+
+def test_a_model_that_answered_before_is_not_given_up_for_questions_that_it_refuses() -> None:
+    with ScriptedServer(faults=lambda number, _: None if number == 0 else "400") as server:
+        asker = completer(server)
+        assert isinstance(dict(asker.complete(questions(1)))[0], Reply)
+        assert len(list(asker.complete(questions(30)))) == 30
+    with ScriptedServer(faults=always("400")) as server:
+        asker = completer(server)
+        asker.note_answered()
+        assert len(list(asker.complete(questions(30)))) == 30

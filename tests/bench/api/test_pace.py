@@ -3,6 +3,8 @@
 import math
 from collections import deque
 
+import pytest
+
 from bench.api.pace import Pacer
 
 
@@ -103,6 +105,18 @@ def test_refusals_now_and_then_whatever_the_rate_do_not_stop_the_run() -> None:
         else:
             pacer.accepted()
     assert n_sent > 120 * 15
+
+
+@pytest.mark.parametrize("rate", [None, 20.0])
+def test_hours_without_a_request_are_no_error(rate: float | None) -> None:
+    clock = Clock()
+    pacer = Pacer(rate, clock=clock)
+    sent_over(pacer, clock, 5, 10, None)
+    for hours in (10, 1000):
+        pacer.refused(None)
+        clock.now += 3600 * hours
+        assert pacer.wait_seconds() <= 0
+        assert pacer.rate_per_second > 10
 
 
 def test_nothing_but_refusals_slows_down_to_the_slowest() -> None:

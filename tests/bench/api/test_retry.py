@@ -48,6 +48,15 @@ def test_how_long_a_server_asks_to_wait(headers: dict[str, str], seconds: float 
         (429, b'{"error": {"code": "insufficient_quota", "type": "other"}}', "quota", False),
         (429, b'{"error": {"code": "rate", "type": "billing_not_active"}}', "quota", False),
         (429, b'{"error": {"message": "You exceeded your current quota, see"}}', "quota", False),
+        (429, b'{"error": {"code": "billing_whatever"}}', "quota", False),
+        (429, b'{"error": {"message": "You exceeded your current quota. Please retry in 17.3s."}}', "rate limit", True),
+        (
+            429,
+            b'[{"error": {"message": "You exceeded your current quota", "details": [{"retryDelay": "17s"}]}}]',
+            "rate limit",
+            True,
+        ),
+        (429, b'{"error": {"code": "insufficient_quota", "message": "retry in 17s"}}', "quota", False),
         (429, b'{"error": "slow down"}', "rate limit", True),
         (429, b"<html>", "rate limit", True),
         (429, b"[[[", "rate limit", True),
@@ -63,6 +72,28 @@ def test_what_a_status_means(status: int, body: bytes, kind: str, is_retryable: 
     fault = fault_of_status(status, {}, body)
     assert (fault.kind, fault.is_retryable) == (kind, is_retryable)
     assert f"status {status}: " in fault.message
+
+
+GEMINI = b"""[{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "You exceeded your current quota%s",
+"details": [7, {"@type": "type.googleapis.com/google.rpc.Help"}, %s]}}]"""
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "seconds"),
+    [
+        ({}, GEMINI % (b"", b'{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17s"}'), 17.0),
+        ({}, GEMINI % (b" " * 2000 + b"Please retry in 17.3s.", b"{}"), 17.3),
+        ({"retry-after": "3"}, GEMINI % (b"Please retry in 17.3s.", b"{}"), 3.0),
+        ({"retry-after": "3"}, GEMINI % (b"", b"{}"), 3.0),
+        ({}, b'{"error": {"message": "Please try again in 20ms."}}', 0.02),
+        ({}, b'{"error": {"message": "Please try again in 6m1.5s."}}', 361.5),
+        ({}, b'{"error": {"message": "try again", "details": [{"retryDelay": "-1s"}, {"retryDelay": 5}]}}', None),
+        ({}, b'{"error": {"message": "try again in 99999999999999999999s", "details": "none"}}', None),
+    ],
+)
+def test_a_wait_that_only_the_body_names(headers: dict[str, str], body: bytes, seconds: float | None) -> None:
+    fault = fault_of_status(429, headers, body)
+    assert (fault.kind, fault.is_retryable, fault.retry_after_seconds) == ("rate limit", True, seconds)
 
 
 def test_a_message_is_one_short_line_without_escapes() -> None:

@@ -1,0 +1,199 @@
+"""The command `bench query`: parses, asks, prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from bench.cli_options import AsJson, TaskFiles, Tasks, numbers, print_json, print_tables, task_names
+
+_SERVICE_OPTIONS = (
+    "max_concurrency", "rate_limit", "timeout", "deadline", "max_attempts", "max_requests", "max_tokens_total",
+    "max_usd", "token_limit_parameter", "no_temperature",
+)  # fmt: skip
+_PROCESS_OPTIONS = ("revision", "dtype", "device")
+_QUESTION_OPTIONS = ("shots", "n_queries", "mode", "seed", "max_tokens", "base_url", "api_key_env", "cache")
+_OF_PROCESS = ("only says how a service is asked; give --base-url or --api-key-env, or leave it out", _SERVICE_OPTIONS)
+_OF_SERVICE = ("only says how a model is loaded here, not which one a service takes", _PROCESS_OPTIONS)
+_OF_REPLAY = (
+    "has no say in a replay, where the file decides",
+    (*_QUESTION_OPTIONS, *_PROCESS_OPTIONS, *_SERVICE_OPTIONS),
+)
+
+
+def _refuse_given(context: typer.Context, refused: tuple[str, tuple[str, ...]]) -> None:
+    """Refuse options that would be passed over in silence."""
+    from bench.errors import UsageError
+
+    why, names = refused
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name.replace('_', '-')} {why}")
+
+
+def query(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="A name, folder or file as for `bench run`, or what a service calls it.")
+    ],
+    tasks: Tasks = None,
+    task_file: TaskFiles = None,
+    shots: Annotated[str, typer.Option(help="Numbers of demonstrations, separated by commas.")] = "0,1,2,4,8",
+    n_queries: Annotated[int, typer.Option(min=1, help="Questions for each task and number of shots.")] = 100,
+    mode: Annotated[
+        Literal["completion", "chat"],
+        typer.Option(
+            help="completion: the model continues the prompt. chat: it answers it. Two different measurements."
+        ),
+    ] = "completion",
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws questions and demonstrations.")] = 0,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens of an answer. Default: 16, in chat mode 24.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
+    base_url: Annotated[
+        str | None, typer.Option(help="Ask a service: its address up to the version, as https://api.openai.com/v1.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="VAR", help="Ask a service: the environment variable that holds the key.")
+    ] = None,
+    max_concurrency: Annotated[int, typer.Option(min=1, help="Questions under way at a time.")] = 8,
+    rate_limit: Annotated[float | None, typer.Option(help="Requests a second at most.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for one attempt, to its last byte.")] = 60.0,
+    deadline: Annotated[float, typer.Option(help="Seconds for one question, all its attempts included.")] = 180.0,
+    max_attempts: Annotated[int, typer.Option(min=1, help="Attempts at one question.")] = 6,
+    max_requests: Annotated[int | None, typer.Option(help="Stop this run before more requests.")] = None,
+    max_tokens_total: Annotated[
+        int | None, typer.Option(help="Stop this run before more tokens, prompts and answers.")
+    ] = None,
+    max_usd: Annotated[float | None, typer.Option(help="Stop this run before it costs more; needs prices.")] = None,
+    usd_per_million_input: Annotated[float | None, typer.Option(help="Price of a million prompt tokens.")] = None,
+    usd_per_million_output: Annotated[float | None, typer.Option(help="Price of a million answer tokens.")] = None,
+    token_limit_parameter: Annotated[
+        Literal["max_tokens", "max_completion_tokens"], typer.Option(help="What the service calls the limit.")
+    ] = "max_tokens",
+    no_temperature: Annotated[
+        bool, typer.Option("--no-temperature", help="Send no temperature, for models that refuse one.")
+    ] = False,
+    cache: Annotated[Path | None, typer.Option(help="File with all replies. Default: in the results folder.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be asked and what it costs at most, and stop.")
+    ] = False,
+    write_prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the questions for another program to answer, and stop.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Score replies that another program has fetched.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Arithmetic: float32 or bfloat16.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Ask a model the questions of tasks, here or over the network, and write its accuracy over shots.
+
+    Without --base-url and --api-key-env the model is loaded here. What has an answer is never asked again.
+    """
+    from bench.api.budget import Budget
+    from bench.api.retry import Limits
+    from bench.errors import BenchError
+    from bench.query import QueryOutcome, QueryRequest, Service, unanswered_samples
+    from bench.query import dry_run as plan
+    from bench.query import query as ask
+    from bench.store import Store
+    from bench.task_names import find_tasks
+    from bench.terminal import Bars, remark
+    from bench.terminal_performance import dry_run_tables, performance_tables
+
+    _refuse_given(context, _OF_REPLAY if replay else _OF_SERVICE if base_url or api_key_env else _OF_PROCESS)
+    service = None
+    budget = Budget(
+        max_requests=max_requests,
+        max_tokens_total=max_tokens_total,
+        max_usd=max_usd,
+        usd_per_million_input=usd_per_million_input,
+        usd_per_million_output=usd_per_million_output,
+    )
+    if base_url is not None or api_key_env is not None:
+        service = Service(
+            base_url=base_url,
+            key_variable=api_key_env,
+            limits=Limits(
+                max_attempts=max_attempts,
+                attempt_seconds=timeout,
+                total_seconds=deadline,
+                max_concurrency=max_concurrency,
+                rate_per_second=rate_limit,
+            ),
+            budget=budget,
+            token_limit_parameter=token_limit_parameter,
+            send_temperature=not no_temperature,
+        )
+    request = QueryRequest(
+        model=model,
+        tasks=find_tasks(task_names(tasks, "all", task_file), files=task_file or ()),
+        out=out,
+        shots=numbers("--shots", shots),
+        n_questions=n_queries,
+        mode=mode,
+        max_tokens=max_tokens,
+        seed=seed,
+        service=service,
+        cache=cache,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+    )
+    if write_prompts is not None:
+        from bench.performance import as_lines
+        from bench.store import write_whole
+
+        samples = unanswered_samples(request)
+        write_whole(write_prompts, as_lines(samples))
+        remark(f'{write_prompts}: {len(samples)} questions; put a "reply" into each line, then --replay the file')
+        return
+    if dry_run:
+        with Bars("questions") as bars:
+            planned = plan(request, bars)
+        if as_json:
+            print_json(asdict(planned.estimate) | {"n_questions": planned.n_questions, "n_known": planned.n_known})
+        else:
+            print_tables(dry_run_tables(planned))
+        return
+    if api_key_env is not None:
+        from bench.api.redaction import Redactor, install_excepthook
+        from bench.api.secret import read_key
+
+        install_excepthook(Redactor((read_key(api_key_env),)))
+    outcomes: list[QueryOutcome] = []
+    try:
+        if replay is not None:
+            from bench.replay import replay as score_again
+
+            outcomes += score_again(replay, model=model, tasks={task.name: task for task in request.tasks}, out=out)
+        else:
+            with Bars("questions") as bars:
+                outcomes.extend(ask(request, bars))
+    finally:  # what was answered before a cap or a failing service
+        records = [outcome.record for outcome in outcomes]
+        if as_json:
+            print_json(
+                [
+                    {"path": str(one.path), "was_there": one.was_there, "record": one.record.model_dump(mode="json")}
+                    for one in outcomes
+                ]
+            )
+        elif outcomes:
+            print_tables(performance_tables(records))
+        for outcome in outcomes:
+            remark(f"{outcome.path}: {'already answered, nothing done' if outcome.was_there else 'written'}")
+    from proxies.performance_files import write_performance_report  # here, because it takes a while
+
+    for path in write_performance_report(Store(out)):
+        remark(f"{path}: written")
+    n_failed = sum(cell.n_failed for record in records for cell in record.cells)
+    if n_failed:
+        again = "" if replay else "; run the same command to ask them again"
+        raise BenchError(f"{n_failed} questions failed and count as failed{again}")
