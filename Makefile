@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test server-test check bench leaderboard measure calibrate clean
+.PHONY: demo test server-test long-test check bench leaderboard measure calibrate clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,10 @@ test: $(READY)
 server-test: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf,dev,server]'
 	$(BIN)/python -m pytest tests/bench/test_real_server.py -m server
+
+# Thousands of requests under faults and rate limits: a few minutes, not part of `make test`.
+long-test: $(READY)
+	$(BIN)/python -m pytest tests -m long
 
 check: $(READY)
 	$(BIN)/ruff format --check .

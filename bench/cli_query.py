@@ -24,6 +24,10 @@ _OF_REPLAY = (
 )
 
 
+_SERVICE, _BUDGET = "A service", "What this run may cost"
+_INSTEAD, _HERE = "Instead of asking", "A model that is loaded here"
+
+
 def _refuse_given(context: typer.Context, refused: tuple[str, tuple[str, ...]]) -> None:
     """Refuse options that would be passed over in silence."""
     from bench.errors import UsageError
@@ -54,42 +58,81 @@ def query(
     max_tokens: Annotated[int | None, typer.Option(help="Tokens of an answer. Default: 16, in chat mode 24.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
     base_url: Annotated[
-        str | None, typer.Option(help="Ask a service: its address up to the version, as https://api.openai.com/v1.")
+        str | None,
+        typer.Option(
+            help="Ask a service: its address up to the version, as https://api.openai.com/v1.", rich_help_panel=_SERVICE
+        ),
     ] = None,
     api_key_env: Annotated[
-        str | None, typer.Option(metavar="VAR", help="Ask a service: the environment variable that holds the key.")
+        str | None,
+        typer.Option(
+            metavar="VAR", help="Ask a service: the environment variable that holds the key.", rich_help_panel=_SERVICE
+        ),
     ] = None,
-    max_concurrency: Annotated[int, typer.Option(min=1, help="Questions under way at a time.")] = 8,
-    rate_limit: Annotated[float | None, typer.Option(help="Requests a second at most.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds for one attempt, to its last byte.")] = 60.0,
-    deadline: Annotated[float, typer.Option(help="Seconds for one question, all its attempts included.")] = 180.0,
-    max_attempts: Annotated[int, typer.Option(min=1, help="Attempts at one question.")] = 6,
-    max_requests: Annotated[int | None, typer.Option(help="Stop this run before more requests.")] = None,
+    max_concurrency: Annotated[
+        int, typer.Option(min=1, help="Questions under way at a time.", rich_help_panel=_SERVICE)
+    ] = 8,
+    rate_limit: Annotated[
+        float | None, typer.Option(help="Requests a second at most.", rich_help_panel=_SERVICE)
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds for one attempt, to its last byte.", rich_help_panel=_SERVICE)
+    ] = 60.0,
+    deadline: Annotated[
+        float, typer.Option(help="Seconds for one question, all its attempts included.", rich_help_panel=_SERVICE)
+    ] = 180.0,
+    max_attempts: Annotated[int, typer.Option(min=1, help="Attempts at one question.", rich_help_panel=_SERVICE)] = 6,
+    max_requests: Annotated[
+        int | None, typer.Option(help="Stop this run before more requests.", rich_help_panel=_BUDGET)
+    ] = None,
     max_tokens_total: Annotated[
-        int | None, typer.Option(help="Stop this run before more tokens, prompts and answers.")
+        int | None, typer.Option(help="Stop this run before more tokens, prompts and answers.", rich_help_panel=_BUDGET)
     ] = None,
-    max_usd: Annotated[float | None, typer.Option(help="Stop this run before it costs more; needs prices.")] = None,
-    usd_per_million_input: Annotated[float | None, typer.Option(help="Price of a million prompt tokens.")] = None,
-    usd_per_million_output: Annotated[float | None, typer.Option(help="Price of a million answer tokens.")] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(help="Stop this run before it costs more; needs prices.", rich_help_panel=_BUDGET)
+    ] = None,
+    usd_per_million_input: Annotated[
+        float | None, typer.Option(help="Price of a million prompt tokens.", rich_help_panel=_BUDGET)
+    ] = None,
+    usd_per_million_output: Annotated[
+        float | None, typer.Option(help="Price of a million answer tokens.", rich_help_panel=_BUDGET)
+    ] = None,
     token_limit_parameter: Annotated[
-        Literal["max_tokens", "max_completion_tokens"], typer.Option(help="What the service calls the limit.")
+        Literal["max_tokens", "max_completion_tokens"],
+        typer.Option(help="What the service calls the limit.", rich_help_panel=_SERVICE),
     ] = "max_tokens",
     no_temperature: Annotated[
-        bool, typer.Option("--no-temperature", help="Send no temperature, for models that refuse one.")
+        bool,
+        typer.Option(
+            "--no-temperature", help="Send no temperature, for models that refuse one.", rich_help_panel=_SERVICE
+        ),
     ] = False,
     cache: Annotated[Path | None, typer.Option(help="File with all replies. Default: in the results folder.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be asked and what it costs at most, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what would be asked and what it costs at most, and stop.", rich_help_panel=_INSTEAD
+        ),
     ] = False,
     write_prompts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the questions for another program to answer, and stop.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the questions for another program to answer, and stop.",
+            rich_help_panel=_INSTEAD,
+        ),
     ] = None,
     replay: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Score replies that another program has fetched.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Score replies that another program has fetched.", rich_help_panel=_INSTEAD),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
-    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Arithmetic: float32 or bfloat16.")] = "float32",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    revision: Annotated[
+        str | None, typer.Option(help="Commit, branch or tag of a hub model.", rich_help_panel=_HERE)
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Arithmetic: float32 or bfloat16.", rich_help_panel=_HERE)
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=_HERE)] = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Ask a model the questions of tasks, here or over the network, and write its accuracy over shots.

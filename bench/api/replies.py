@@ -101,7 +101,10 @@ class _ChoiceWithoutText(_Choice):
         message = self.message or _MessageWithoutText()
         text = message.content if mode == "chat" else self.text
         is_refused = isinstance(message.refusal, str) and message.refusal != ""
-        if text or (text == "" and self.finish_reason != "content_filter" and not is_refused):
+        kept_back = (
+            ("content_filter", "length") if mode == "chat" else ("content_filter",)
+        )  # thinking may use it all up
+        if text or (text == "" and self.finish_reason not in kept_back and not is_refused):
             return None
         return _NO_TEXT.get(self.finish_reason or "") or (_REFUSED if is_refused else None)
 

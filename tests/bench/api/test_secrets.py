@@ -8,7 +8,9 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -20,8 +22,8 @@ from bench.api.redaction import RedactingFilter, Redactor
 from bench.api.secret import Secret, read_key
 from bench.completions import Failure, Reply
 from bench.errors import UsageError
-from tests.bench.api.questions import CANARY, asked, completer, questions
-from tests.bench.scripted_server import ScriptedServer, always, at
+from tests.bench.api.questions import CANARY, HURRIED, asked, completer, questions
+from tests.bench.scripted_server import BODY_FAULTS, STATUS_FAULTS, ScriptedServer, always, at
 
 KEY = Secret(CANARY)
 FORMS = {
@@ -87,6 +89,8 @@ def test_a_secret_is_shown_by_nothing() -> None:
         ("sk canary", "the environment variable MY_KEY holds blanks or characters that no key has"),
         ("sk\ncanary", "the environment variable MY_KEY holds blanks"),
         ("sk-é", "the environment variable MY_KEY holds blanks"),
+        ("canary7", "fewer than 8 characters, which is no key; a server that wants no key needs no --api-key-env"),
+        ("x", "the environment variable MY_KEY holds fewer than 8 characters"),
     ],
 )
 def test_a_variable_without_a_key_is_named(monkeypatch: pytest.MonkeyPatch, value: str | None, words: str) -> None:
@@ -97,6 +101,34 @@ def test_a_variable_without_a_key_is_named(monkeypatch: pytest.MonkeyPatch, valu
         read_key("MY_KEY")
     assert words in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        CANARY, "sk-canary", "canary key", "canary=1", "1canary", "", "canary\n", "canäry", "canary" * 11,  # no names
+        "sk_canary", "SK_canary", "canary" * 7, "skcanary",  # names, but not set
+    ],
+)  # fmt: skip
+def test_what_may_be_a_key_in_place_of_a_name_is_not_repeated(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_key(name)
+    assert "--api-key-env" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_key_of_8_characters_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SK_KEY", "12345678")
+    assert read_key("SK_KEY").reveal() == "12345678"
+
+
+def test_short_encoded_forms_stand_in_other_words_too() -> None:
+    """Of the key "ab/cd12", escaped forms are long enough and parts of its base64 are not."""
+    redact = Redactor([Secret("ab/cd12")])
+    assert redact("ab/cd12 and ab%2Fcd12") == "[redacted] and [redacted]"
+    assert redact("ab\\/cd12") == "[redacted]"
+    assert redact(base64.b64encode(b"abcd").decode()) == "YWJjZA=="
+    assert Redactor([Secret("abc")])("YWJj 616263 abc") == "YWJj 616263 [redacted]"
 
 
 def test_a_key_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +175,15 @@ def test_an_address_is_stored_in_one_form(monkeypatch: pytest.MonkeyPatch, url: 
         ("https://canary /v1", "holds blanks or characters"),
         ("https://canary\n/v1", "holds blanks or characters"),
         ("https://canary\\@x/v1", "holds blanks or characters"),
+        ("https://host/canary" + "y" * 300, "is longer than 300 characters"),
+        (f"https://host/{CANARY}/v1", "holds the key"),
+        (f"https://{CANARY}@host/v1", "holds the key"),
+        (f"https://host/{quote(CANARY, safe='')}/v1", "holds the key"),
+        (f"https://host/{quote(quote(CANARY, safe=''), safe='')}/v1", "holds the key"),
+        (f"https://host/v1?key={quote_plus(CANARY)}", "holds the key"),
+        (f"https://host/{CANARY.upper()}", "holds the key"),
+        (f"https://host/{base64.b64encode(CANARY.encode()).decode()}", "holds the key"),
+        (f"https://host/{CANARY.encode().hex()}", "holds the key"),
         ("https://canäry/v1", "holds blanks or characters"),
         ("", "holds blanks or characters"),
     ],
@@ -207,15 +248,28 @@ def test_a_key_that_a_server_repeats_is_taken_out(fault: str | None, caplog: pyt
     assert not has_canary(caplog.text)
 
 
-def test_a_key_is_taken_out_before_a_message_is_cut() -> None:
-    """The cut must not leave the first half."""
-    for n_before in range(240, 300, 4):
-        body = json.dumps({"error": {"message": "x" * n_before + CANARY}}).encode()
-        redact = Redactor([KEY])
-        from bench.api.retry import fault_of_status
-
-        fault = fault_of_status(400, {}, redact(body.decode()).encode())
-        assert "sk-c" not in fault.message
+@pytest.mark.parametrize("fault", ["400", "302", "html", "model"])
+def test_a_key_is_taken_out_before_a_text_is_cut(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cut must not leave the first half; the key stands at every place around it in turn."""
+    n_cut = 0
+    for n_before in range(250, 310, 4):
+        filler = "x" * n_before
+        said: dict[str, Any] = {"answer": lambda _, filler=filler: filler}
+        if fault == "400":
+            monkeypatch.setitem(STATUS_FAULTS, fault, (400, {}, {"message": filler + CANARY}))
+        elif fault == "302":
+            monkeypatch.setitem(STATUS_FAULTS, fault, (302, {"Location": f"http://h/{filler}{CANARY}"}, {}))
+        elif fault == "html":
+            monkeypatch.setitem(BODY_FAULTS, fault, f"<html>{filler}{CANARY}".encode())
+        else:
+            said = {"extra": {"model": filler + CANARY}}
+        with ScriptedServer(faults=at({} if fault == "model" else dict.fromkeys(range(9), fault)), **said) as server:
+            (answer,) = asked(server, questions(1), limits=replace(HURRIED, max_attempts=1))
+        text = answer.message if isinstance(answer, Failure) else answer.returned_model or ""
+        assert "xxx" in text
+        assert "sk-" not in text
+        n_cut += "[redacted]" not in text
+    assert 0 < n_cut < 15, "the key stood on either side of the cut"
 
 
 def test_the_error_that_ends_a_run_is_redacted() -> None:

@@ -2,14 +2,18 @@
 work on the machine can hold up either side.
 """
 
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from bench.api.cache import ReplyCache
+from bench.api.cached import CachedCompleter, keeper, look_up
 from bench.api.retry import Limits
 from bench.completions import Reply
-from tests.bench.api.questions import asked, questions
+from tests.bench.api.questions import asked, completer, key_of, questions
 from tests.bench.scripted_server import ScriptedServer
 
 
@@ -37,13 +41,13 @@ def test_connections_are_kept_busy() -> None:
     passes_once(attempt)
 
 
+@pytest.mark.parametrize("n", [100, pytest.param(500, marks=pytest.mark.long)])
 @pytest.mark.parametrize("retry_after", ["1", None])
 @pytest.mark.parametrize(("given", "least", "most_refused"), [(20.0, 0.8, 0.05), (None, 0.7, 0.10)])
 def test_an_enforced_rate_is_used_and_kept(
-    given: float | None, least: float, most_refused: float, retry_after: str | None
+    given: float | None, least: float, most_refused: float, retry_after: str | None, n: int
 ) -> None:
     """Against 20 a second; with no rate given it has to be found out first."""
-    n = 160
 
     def attempt() -> tuple[bool, str]:
         with ScriptedServer(rate_per_second=20, retry_after=retry_after) as server:
@@ -69,3 +73,36 @@ def test_sending_is_even() -> None:
         return most <= 7, f"{most} within 100 ms"
 
     passes_once(attempt)
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def n_open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_many_questions_take_no_more_memory_and_files_than_few(tmp_path: Path) -> None:
+    """2,000 answers from the cache and 500 from a server, after a few that load whatever is loaded once."""
+    n_at_a_time, n_cached = 8, 2000
+    limits = Limits(max_concurrency=n_at_a_time)
+    every = questions(n_cached + 500)
+    with ScriptedServer() as server, ReplyCache(tmp_path / "replies.sqlite") as cache:
+        asked(server, questions(20), limits=limits)
+        cache._connection.execute("PRAGMA synchronous=OFF")  # the test is not about the disk
+        for question in every[:n_cached]:
+            cache.put(key_of(question), Reply(text=question.prompt[::-1]))
+        inner = completer(server, limits=limits, look_again=look_up(cache, key_of), keep=keeper(cache, key_of))
+        asker = CachedCompleter(inner, cache, key_of)
+        before, n_files, found, most, most_files = resident_mb(), n_open_files(), 0, 0.0, 0
+        for index, answer in asker.complete(every):
+            assert answer == Reply(text=every[index].prompt[::-1]) or index >= n_cached
+            found += 1
+            if found % 50 == 0:
+                most, most_files = max(most, resident_mb()), max(most_files, n_open_files())
+        assert (found, asker.n_from_cache, asker.n_asked) == (2500, n_cached, 500)
+        assert most - before < 50
+        assert most_files - n_files <= 2 * n_at_a_time + 8  # both ends of a connection are in this process
+        time.sleep(0.2)
+        assert n_open_files() <= n_files
