@@ -8,6 +8,7 @@ import pytest
 
 from bench.api.budget import Budget
 from bench.api.failures import ServiceError
+from bench.api.replies import NoText, parsed
 from bench.completions import Failure, FailureKind, Mode, Reply, Request
 from tests.bench.api.questions import HURRIED, asked, completer, questions
 from tests.bench.scripted_server import STATUS_FAULTS, ScriptedServer, always, at, for_prompts, share
