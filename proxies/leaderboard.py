@@ -25,6 +25,8 @@ from bench.records import (
     Term,
 )
 from bench.store import RejectedFile, StoredRecord
+from proxies.markdown import table
+from proxies.other_tasks import is_other_task, other_tasks_table
 from tasks import RANKED_TASKS
 
 Key = TypeVar("Key", bound=Hashable)
@@ -118,6 +120,7 @@ def render(stored: Sequence[StoredRecord], rejected: Sequence[RejectedFile], *, 
         parts.append("No model is ranked yet: run `bench run MODEL`.\n")
     else:
         parts.append("## How to read it\n\n" + _notes(records))
+    parts += other_tasks_table(stored, results=results)
     return "\n".join(parts + _apart(stored, rejected, ranked, results))
 
 
@@ -299,7 +302,7 @@ def _table(entries: Sequence[Entry], results: str) -> str:
                 links,
             )
         )
-    return _markdown_table(header, rows)
+    return table(header, rows)
 
 
 def _tasks_table(entries: Sequence[Entry]) -> str:
@@ -330,7 +333,7 @@ def _tasks_table(entries: Sequence[Entry]) -> str:
                         REFUSED if row.macro is None else f"{row.saturated_blocks} of {item.record.model.n_blocks}",
                     )
                 )
-    return "### By task and shots\n\n" + _markdown_table(header, rows)
+    return "### By task and shots\n\n" + table(header, rows)
 
 
 def _shown(bits: Bits | None, *, signed: bool = False) -> str:
@@ -354,7 +357,7 @@ def _apart(
 ) -> list[str]:
     lines = []
     for item in stored:
-        if item.path in ranked:
+        if item.path in ranked or is_other_task(item.record):
             continue
         reason = _why_not_ranked(item.record)
         link = f"[record]({url_path(f'{results}/{item.path}')})"
@@ -368,8 +371,6 @@ def _apart(
 def _why_not_ranked(record: EmergenceRecord) -> str:
     if record.key.limit is not None or not record.is_enumerated:
         return f"limited to {record.measurements['trained'].n_sequences:,} lists, for trying things out only"
-    if record.key.task not in RANKED_TASKS:
-        return "not one of the ranked tasks"
     last = record.summary[-1]
     if last.emergence is None:
         refusal = next(entry for entry in record.measurements["trained"].refusals if _is_needed(entry, last.position))
@@ -422,8 +423,3 @@ def _group(items: Iterable[StoredRecord], key_of: Callable[[StoredRecord], Key])
     for item in items:
         groups.setdefault(key_of(item), []).append(item)
     return groups
-
-
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"

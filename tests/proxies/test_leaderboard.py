@@ -227,6 +227,19 @@ def test_a_file_name_that_is_no_text_can_be_linked() -> None:
     assert "%FF" in render(items, [])
 
 
+def test_records_of_other_tasks_have_a_table_of_their_own_and_make_no_rank() -> None:
+    records = [
+        *(stored(task=task) for task in RANKED_TASKS),
+        stored(task="antonym"),
+        stored(task="element", is_enumerated=False),
+    ]
+    text = render(records, ())
+    ranked, _, others = text.partition("## Other tasks")
+    assert "antonym" not in ranked and "| antonym | tiny | noisy&#95;channel | 0 | 132 (2 of 12) | 40 of 60 |" in others
+    table, _, apart = others.partition("## Not ranked")
+    assert "element" not in table and "element: limited to 132 lists" in apart
+
+
 def test_the_committed_leaderboard_is_what_the_committed_records_give() -> None:
     from bench.store import Store
 
