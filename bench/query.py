@@ -260,7 +260,7 @@ def query(request: QueryRequest, progress: Progress) -> Iterator[QueryOutcome]:
     found = [store.performance(key) for key in keys]
     done = [_is_complete(record) for record in found]
     if not all(done):
-        store.check_writable()
+        store.check_writable(target.model, kind="performance")
     progress.plan(sum(len(part.questions) for part, is_done in zip(work, done, strict=True) if not is_done))
     with ExitStack() as stack:
         asking: _Asking | None = None

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -77,13 +77,13 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def check_writable(self, *models: str) -> None:
-        """Make the folders and prove that files can be written there.
+    def check_writable(self, *models: str, kind: Literal["emergence", "performance"] = "emergence") -> None:
+        """Make the folders for records of a kind and prove that files can be written there.
 
         Raises:
             StorageError: they cannot.
         """
-        for folder in (self.root / ".units", *(self.root / "emergence" / slug(model) for model in models)):
+        for folder in (self.root / ".units", *(self.root / kind / slug(model) for model in models)):
             probe = folder / ".writable"
             write_whole(probe, b"")
             probe.unlink(missing_ok=True)

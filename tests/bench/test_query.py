@@ -22,7 +22,7 @@ from bench.api.budget import Budget
 from bench.api.failures import BudgetReached, ServiceError
 from bench.api.retry import Limits
 from bench.completions import Mode
-from bench.errors import ModelError, RecordError, UsageError
+from bench.errors import ModelError, RecordError, StorageError, UsageError
 from bench.performance import Sample
 from bench.query import QueryOutcome, QueryRequest, Service, assignments, dry_run, query, unanswered_samples
 from bench.replay import replay
@@ -497,3 +497,11 @@ def test_a_canary_key_is_in_no_output_of_the_command(tmp_path: Path) -> None:
         written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
         assert not any(CANARY.encode() in content for content in (done.stdout, done.stderr, *written))
     assert len(written) > 3
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "performance").write_text("a file in the way")
+    with ScriptedServer() as server:
+        with pytest.raises(StorageError, match="cannot write .*performance"):
+            run(request(tmp_path, service=service(server)))
+        assert server.received == []
