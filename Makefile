@@ -47,6 +47,7 @@ measure: $(READY)
 	$(BIN)/bench run smollm2-135m-instruct --seed 1 --out results
 	$(BIN)/bench run smollm2-135m-instruct --seed 2 --out results
 	$(BIN)/bench run smollm2-135m-instruct gemma-3-270m --tasks pairs,element,us-state --out results
+	$(BIN)/bench run smollm2-135m-instruct gemma-3-270m --tasks text-sample --estimator noisy_channel --out results
 	$(BIN)/bench query smollm2-135m-instruct --out results
 	$(BIN)/bench query smollm2-135m-instruct --mode chat --out results
 	$(BIN)/bench query gemma-3-270m --out results

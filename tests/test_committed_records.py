@@ -31,6 +31,9 @@ ROUNDING = 1e-4
 """float32 rounding of a sum of 11,880 densities, in bits."""
 
 every_record = pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+ENUMERATED = {path: record for path, record in RECORDS.items() if record.is_enumerated}
+"""Lists of names or pairs, all equally likely; texts are samples with weights."""
+every_list = pytest.mark.parametrize("record", ENUMERATED.values(), ids=ENUMERATED)
 
 
 def test_both_models_that_need_no_hub_are_there_on_every_ranked_task() -> None:
@@ -47,7 +50,7 @@ def first_entropies(record: EmergenceRecord, measurement: Measurement) -> list[f
     return [of_name, 0.0] if record.demonstration_length == 2 else [of_name, 0.0, of_answer, 0.0]
 
 
-@every_record
+@every_list
 def test_ceilings_are_the_entropies_of_the_lists(record: EmergenceRecord) -> None:
     """A block keeps all prefixes apart; block 0 sees the token before it, and nothing at a separator."""
     names, shots, length = record.key.n_names, record.key.n_shots, record.demonstration_length
@@ -82,7 +85,7 @@ def test_the_shuffled_control_covers_zero(record: EmergenceRecord) -> None:
     assert (np.abs(shuffled.values_bits) <= 4 * np.array(shuffled.errors_bits) + ROUNDING).all()
 
 
-@every_record
+@every_list
 def test_block_0_knows_the_token_before_it_and_nothing_at_a_separator(record: EmergenceRecord) -> None:
     for measurement in record.measurements.values():
         for grid in measurement.macro.values():
@@ -90,7 +93,7 @@ def test_block_0_knows_the_token_before_it_and_nothing_at_a_separator(record: Em
             assert max(grid.values_bits[0]) <= math.log2(record.key.n_names) + ROUNDING
 
 
-@every_record
+@every_list
 def test_standard_errors_are_small_beside_what_is_compared(record: EmergenceRecord) -> None:
     """A single cell: at most 0.1 bit at any scale. A mean over blocks: 0.02 bit."""
     for measurement in record.measurements.values():
@@ -99,7 +102,7 @@ def test_standard_errors_are_small_beside_what_is_compared(record: EmergenceReco
     assert max(row.emergence.error_bits for row in record.summary) <= 0.02
 
 
-@every_record
+@every_list
 def test_curves_fall_with_the_noise(record: EmergenceRecord) -> None:
     """Scales share their draws, so the fall shows without noise; rounding aside."""
     for measurement in record.measurements.values():
@@ -121,7 +124,7 @@ def test_the_summary_is_what_the_measurements_give(record: EmergenceRecord) -> N
 
 def test_prefix_sharing_saved_most_of_the_tokens() -> None:
     """Two thirds of them with 4 shots, three fifths with 3."""
-    for record in RECORDS.values():
+    for record in ENUMERATED.values():
         for measurement in record.measurements.values():
             share = measurement.n_tokens_computed / measurement.n_tokens_plain
             assert share < (1 / 3 if record.key.n_shots == 4 else 2 / 5)
