@@ -41,7 +41,7 @@ def test_connections_are_kept_busy() -> None:
     passes_once(attempt)
 
 
-@pytest.mark.parametrize("n", [100, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("n", [160, pytest.param(500, marks=pytest.mark.long)])
 @pytest.mark.parametrize("retry_after", ["1", None])
 @pytest.mark.parametrize(("given", "least", "most_refused"), [(20.0, 0.8, 0.05), (None, 0.7, 0.10)])
 def test_an_enforced_rate_is_used_and_kept(
