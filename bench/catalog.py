@@ -22,7 +22,9 @@ from bench.sources import (
     WheelMember,
     WheelSource,
     cut,
+    quoted,
 )
+from bench.suffixes import derived, split_suffix
 
 __all__ = [
     "CATALOG",
@@ -206,12 +208,6 @@ def described(entry: ModelEntry) -> dict[str, str | int | None]:
     }
 
 
-def quoted(text: str) -> str:
-    """`text` quoted for a message: escapes instead of control characters, long texts cut."""
-    shown = text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
-    return ascii(shown) if not shown.isprintable() else f"'{shown}'"
-
-
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _HUB_REVISION = re.compile(r"[\w][\w./-]{0,99}", re.ASCII)
 _HUB_NAME_LENGTH_LIMIT = 96  # the hub's own
@@ -239,15 +235,19 @@ def resolve(name: str, revision: str | None = None) -> ModelEntry:
     """The model that `name` stands for; nothing is fetched or loaded.
 
     Tried in this order: a catalog name (upper and lower case alike), a folder that exists, a `.gguf` file that
-    exists, the `owner/name` of a hub repository.
+    exists, any name with suffixes that say how to derive another model (see `bench.suffixes`), the `owner/name` of
+    a hub repository.
 
     Raises:
-        ModelError: the name stands for nothing; the message has the nearest catalog names.
+        ModelError: the name stands for nothing; the message has the nearest catalog names. Or a suffix does.
         UsageError: a revision for something that has none, or one that cannot be a revision.
     """
     if not name.strip() or not name.isprintable() or len(name) > INPUT_LENGTH_LIMIT:
         raise ModelError(f"{quoted(name)} cannot be the name of a model; {_LIST_THEM}")
-    entry = _in_catalog(name) or _on_disk(name) or _hub_repository(name)
+    entry = _in_catalog(name) or _on_disk(name)
+    if entry is None and (parts := split_suffix(name)) is not None:
+        return derived(resolve(parts.rest, revision), parts)
+    entry = entry or _hub_repository(name)
     if revision is None:
         return entry
     if not isinstance(entry.source, HubSource):
@@ -311,7 +311,7 @@ def _folder_entry(path: Path, name: str) -> ModelEntry:
 
 def _local_name(short: str, given: str) -> str:
     """The last part of a path, unless that would pass for a catalog name; of a long path the end, which tells most."""
-    shown = given if _in_catalog(short) or not short or not short.isprintable() else short
+    shown = given if _in_catalog(short.partition("@")[0]) or not short or not short.isprintable() else short
     return shown if len(shown) <= NAME_LENGTH_LIMIT else f"...{shown[3 - NAME_LENGTH_LIMIT :]}"
 
 

@@ -48,7 +48,10 @@ def bench(
 def run(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Names (see `bench models`), folders, .gguf files or hub ids."),
+        typer.Argument(
+            metavar="MODEL...",
+            help="Names (see `bench models`), folders, .gguf files or hub ids; each with @int4 or the like.",
+        ),
     ],
     tasks: Tasks = None,
     task_file: TaskFiles = None,

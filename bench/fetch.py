@@ -26,6 +26,7 @@ def fetch(entry: ModelEntry, progress: Tell | None = None, *, with_weights: bool
         StorageError: the cache cannot be written.
     """
     progress = progress or _untold
+    entry = entry.original or entry  # whose files they are: a conversion writes its name beside them
     match entry.source:
         case FolderSource(path=folder):
             if not folder.is_dir():

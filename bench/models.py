@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from bench.blocks import check_causal, find_blocks
 from bench.cache import Tell
 from bench.catalog import quoted, read_json_object
+from bench.derived import cut_blocks, quantise, recipe_sha256
 from bench.errors import ModelError, UsageError
 from bench.fetch import fetch
 from bench.loading import check_finite, check_loading_info, quiet_libraries
@@ -53,6 +54,10 @@ class LoadedModel:
     seed. `files_sha256` covers configuration and tokenizer too (their hashes are the lines of
     `configuration_listing`): two models with the same one give the same answers. `n_parameters` counts tied weights
     once; `initializer_range` is the standard deviation of fresh weights that the configuration states, if any.
+
+    A derived model has the revision of its original with the suffix, as in `sha256:0123456789ab@int4`, and as
+    `weights_sha256` the hash of its original's weights and of the recipe (see `recipe_sha256`). Where the recipe begins
+    with fresh weights, the hash of `configuration_listing` stands for the original's weights, which are not needed.
     """
 
     model: PreTrainedModel
@@ -85,7 +90,9 @@ def identify(entry: ModelEntry, progress: Tell | None = None) -> WeightsIdentity
     Raises:
         ModelError: they cannot be had, or a file is missing or damaged.
     """
-    folder = fetch(entry, progress)
+    folder = fetch(entry, progress, with_weights=_has_trained_weights(entry))
+    if entry.derivation.n_blocks is not None:  # said before anything is measured
+        cut_blocks(_read_config(folder), entry.derivation, entry.name)
     return _identity(entry, folder, configuration_listing(folder))
 
 
@@ -118,9 +125,10 @@ def load(
     """
     target = checked_device(device)
     torch_dtype = _checked_dtype(dtype)
-    folder = fetch(entry, progress)
+    folder = fetch(entry, progress, with_weights=_has_trained_weights(entry))
     listing = configuration_listing(folder)
     config = _read_config(folder)
+    n_left_out = cut_blocks(config, entry.derivation, entry.name)
     tokenizer = _read_tokenizer(folder)
     identity = _identity(entry, folder, listing)
     if expected is not None and expected != identity:
@@ -128,23 +136,14 @@ def load(
             f"{entry.name} changed while it was being measured: expected {_told(expected)}, found {_told(identity)}; "
             f"leave its files alone and run again"
         )
-    with quiet_libraries():
-        try:
-            model, info = AutoModelForCausalLM.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch_dtype,
-                attn_implementation=_attention(config),
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,  # they are refused below, by name
-                output_loading_info=True,
-            )
-        except Exception as error:  # configuration and weights come from anywhere and fail in any way
-            raise ModelError(f"{folder} cannot be loaded ({_reason(error)})") from error
-    check_loading_info(info, folder, n_blocks=len(find_blocks(model)))
-    check_finite(model, folder)
+    derivation = entry.derivation
+    if derivation.untrained_seed is None:
+        model = _trained(folder, config, torch_dtype, n_left_out=n_left_out)
+    else:
+        model = _untrained(config, derivation.untrained_seed, entry.name)
+        model.to(torch_dtype)
+    if derivation.n_bits is not None:
+        quantise(model, n_bits=derivation.n_bits, name=entry.name)
     return _ready(model, tokenizer, entry, identity, listing, dtype=dtype, device=target)
 
 
@@ -161,6 +160,10 @@ def untrained_twin(
     From a `ModelEntry` the trained weights are never read; from a `LoadedModel` dtype and device are taken over
     unless told otherwise. The weights are drawn in float32 on the CPU, so that one seed means the same weights
     everywhere, and the global random state is left as it was.
+
+    The twin of a derived model has as many blocks as it; its weights are never rounded, so with the same seed
+    `NAME@int4` has the twin of `NAME`. The twin of an untrained model is another draw: the next seed, should `seed` be
+    its own.
 
     Raises:
         ModelError: the model cannot be had, or none can be built from its configuration.
@@ -179,16 +182,10 @@ def untrained_twin(
     dtype = dtype or "float32"
     target = checked_device(device or "cpu")
     torch_dtype = _checked_dtype(dtype)
-    with quiet_libraries(), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
-        try:
-            model = AutoModelForCausalLM.from_config(
-                config, dtype=torch.float32, attn_implementation=_attention(config), trust_remote_code=False
-            )
-        except Exception as error:  # a configuration comes from anywhere and fails in any way
-            raise ModelError(
-                f"no model can be built from the configuration of {entry.name} ({_reason(error)})"
-            ) from error
+    if seed == entry.derivation.untrained_seed:
+        seed = (seed + 1) % (_LARGEST_SEED + 1)
+    cut_blocks(config, entry.derivation, entry.name)
+    model = _untrained(config, seed, entry.name)
     model.to(torch_dtype)
     digest = _parameters_sha256(model)
     identity = WeightsIdentity(
@@ -226,6 +223,44 @@ def bos_token_id(tokenizer: Tokenizer) -> int | None:
         is_bos = not bare and with_special[:1] == [tokenizer.bos_token_id]
         return int(with_special[0]) if is_bos else None
     return int(with_special[0])
+
+
+def _has_trained_weights(entry: ModelEntry) -> bool:
+    return entry.derivation.untrained_seed is None
+
+
+def _trained(folder: Path, config: PreTrainedConfig, dtype: torch.dtype, *, n_left_out: int) -> PreTrainedModel:
+    """The weights of a folder, apart from those of the `n_left_out` last blocks."""
+    with quiet_libraries():
+        try:
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                attn_implementation=_attention(config),
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                output_loading_info=True,
+            )
+        except Exception as error:  # configuration and weights come from anywhere and fail in any way
+            raise ModelError(f"{folder} cannot be loaded ({_reason(error)})") from error
+    check_loading_info(info, folder, n_blocks=len(find_blocks(model)) + n_left_out)
+    check_finite(model, folder)
+    return model
+
+
+def _untrained(config: PreTrainedConfig, seed: int, name: str) -> PreTrainedModel:
+    """Fresh weights in float32 on the CPU, drawn without touching the global random state."""
+    with quiet_libraries(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
+        try:
+            return AutoModelForCausalLM.from_config(
+                config, dtype=torch.float32, attn_implementation=_attention(config), trust_remote_code=False
+            )
+        except Exception as error:  # a configuration comes from anywhere and fails in any way
+            raise ModelError(f"no model can be built from the configuration of {name} ({_reason(error)})") from error
 
 
 def _ready(
@@ -273,12 +308,15 @@ def _ready(
 
 
 def _identity(entry: ModelEntry, folder: Path, listing: str) -> WeightsIdentity:
-    digest = weights_sha256(folder)
+    derivation = entry.derivation
+    is_trained = _has_trained_weights(entry)
+    digest = weights_sha256(folder) if is_trained else hashlib.sha256(listing.encode()).hexdigest()
     is_snapshot = isinstance(entry.source, HubSource)  # whose folder is named after the commit
+    revision = folder.name if is_snapshot else f"sha256:{digest[:12]}"
+    if derivation.suffix:
+        digest = recipe_sha256(digest, derivation)
     return WeightsIdentity(
-        revision=folder.name if is_snapshot else f"sha256:{digest[:12]}",
-        weights_sha256=digest,
-        files_sha256=files_sha256(listing, digest),
+        revision=f"{revision}{derivation.suffix}", weights_sha256=digest, files_sha256=files_sha256(listing, digest)
     )
 
 

@@ -10,7 +10,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -37,7 +37,7 @@ from bench.performance import (
 )
 from bench.provenance import Start, provenance
 from bench.records import ModelInfo
-from bench.sources import HubSource, ModelEntry
+from bench.sources import ModelEntry, pinned, source_revision
 from bench.store import Store
 from bench.task_names import task_options
 from tasks.prompts import PromptError
@@ -359,9 +359,7 @@ def _target(request: QueryRequest, progress: Progress, *, is_dry: bool = False) 
     except ModelError as error:
         raise ModelError(f"{error}; for a model behind an interface give --base-url or --api-key-env") from error
     identity = identify(entry, progress.stage)
-    if isinstance(entry.source, HubSource):  # from here on this commit, whatever the branch does meanwhile
-        entry = replace(entry, source=replace(entry.source, revision=identity.revision))
-    return _Target(provider="local", model=entry.name, entry=entry, identity=identity)
+    return _Target(provider="local", model=entry.name, entry=pinned(entry, identity.revision), identity=identity)
 
 
 def _key(request: QueryRequest, target: _Target, assignment: Assignment) -> PerformanceKey:
@@ -616,7 +614,8 @@ def _equivalent_command(request: QueryRequest, key: PerformanceKey) -> str:
     if key.token_limit_parameter is not None:
         command += ["--token-limit-parameter", key.token_limit_parameter]
     command += [] if key.dtype in (None, "float32") else ["--dtype", str(key.dtype)]
-    command += [] if key.revision is None or key.revision.startswith("sha256:") else ["--revision", key.revision]
+    if key.revision is not None and not key.revision.startswith("sha256:"):
+        command += ["--revision", source_revision(key.revision)]
     if request.service is not None and key.base_url is not None:
         command += ["--base-url", key.base_url]
         variable = request.service.key_variable

@@ -6,7 +6,7 @@ import gc
 import hashlib
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -40,7 +40,7 @@ from bench.records import (
     UnitKey,
 )
 from bench.request import RunRequest, changed_settings, estimator_for, make_estimator, preset_for
-from bench.sources import HubSource, ModelEntry
+from bench.sources import ModelEntry, pinned, source_revision
 from bench.store import Store
 from bench.summary import summarise
 from bench.task_names import task_options
@@ -177,8 +177,7 @@ class _Run:
         """Look at a model without loading it: which records are there, and what lists the others need."""
         self.progress.stage(f"{entry.name}: finding the weights")
         identity = identify(entry, self.progress.stage)
-        if isinstance(entry.source, HubSource):  # from here on this commit, whatever the branch does meanwhile
-            entry = replace(entry, source=replace(entry.source, revision=identity.revision))
+        entry = pinned(entry, identity.revision)
         keys = [self._key(entry, identity, part) for part in parts]
         found = [self.store.record(key) for key in keys]
         if all(found):
@@ -379,7 +378,7 @@ def _equivalent_command(key: RecordKey, settings: tuple[tuple[str, str], ...]) -
     command += ["--estimator", key.estimator]
     command += [part for name, value in settings for part in ("--setting", f"{name}={value}")]
     command += ["--seed", str(key.seed)]
-    command += [] if key.revision.startswith("sha256:") else ["--revision", key.revision]
+    command += [] if key.revision.startswith("sha256:") else ["--revision", source_revision(key.revision)]
     command += [] if key.limit is None else ["--limit", str(key.limit)]
     command += [] if key.dtype == "float32" else ["--dtype", key.dtype]
     command += [] if key.bos == "tokenizer" else ["--bos", key.bos]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 NAME_LENGTH_LIMIT = 300  # characters of a model's name in a record
 FIELD_LENGTH_LIMIT = 100  # of what a folder says of itself: family, licence, precision
+
+GROUP_SIZE = 64
+"""Inputs of a weight matrix that share their levels where a model is derived in fewer bits; the last may be fewer."""
 
 Variant = Literal["base", "instruct", "unknown"]
 
@@ -66,12 +69,33 @@ Source = HubSource | FolderSource | GgufSource | WheelSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Derivation:
+    """How a model is made from another of its family; what is None stays as it was.
+
+    The first blocks are kept, then fresh weights drawn, then the weights of the blocks rounded.
+    """
+
+    n_blocks: int | None = None
+    untrained_seed: int | None = None
+    n_bits: int | None = None
+
+    @property
+    def suffix(self) -> str:
+        """What stands behind the name of the original, in one spelling."""
+        blocks = "" if self.n_blocks is None else f"@blocks={self.n_blocks}"
+        seed = f"={self.untrained_seed}" if self.untrained_seed else ""  # seed 0 needs no mention
+        untrained = "" if self.untrained_seed is None else f"@untrained{seed}"
+        return blocks + untrained + ("" if self.n_bits is None else f"@int{self.n_bits}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
     """A model that can be asked for.
 
     `n_parameters` counts tied weights once and is None until a local model has been loaded; `precision` is that of
     the published weights, whatever dtype they are computed in later; `initializer_range` is the standard deviation of
-    freshly initialised weights where the published file leaves it out.
+    freshly initialised weights where the published file leaves it out. A derived model has a `derivation`, and the
+    entry of its original with the same source; name and precision are its own.
     """
 
     name: str
@@ -83,11 +107,26 @@ class ModelEntry:
     source: Source
     initializer_range: float | None = None
     note: str = ""
+    derivation: Derivation = Derivation()
+    original: ModelEntry | None = None
 
     @property
     def origin(self) -> str:
         """Where the weights come from, in words; see the function of that name."""
         return origin(self.source)
+
+
+def pinned(entry: ModelEntry, revision: str) -> ModelEntry:
+    """A hub model at the commit in a revision that `identify` told of, whatever its branch does meanwhile."""
+    if not isinstance(entry.source, HubSource):
+        return entry
+    source = replace(entry.source, revision=source_revision(revision))
+    return replace(entry, source=source, original=entry.original and replace(entry.original, source=source))
+
+
+def source_revision(revision: str) -> str:
+    """The revision of the original in that of a derived model; any other as it is."""
+    return revision.partition("@")[0]
 
 
 def origin(source: Source) -> str:
@@ -101,6 +140,12 @@ def origin(source: Source) -> str:
             return f"file {cut(path.name, NAME_LENGTH_LIMIT)}"
         case FolderSource(path=path):
             return f"folder {cut(path.name, NAME_LENGTH_LIMIT)}"
+
+
+def quoted(text: str) -> str:
+    """`text` quoted for a message: escapes instead of control characters, long texts cut."""
+    shown = text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+    return ascii(shown) if not shown.isprintable() else f"'{shown}'"
 
 
 def cut(text: str, n_characters: int) -> str:

@@ -21,7 +21,8 @@ from huggingface_hub.utils import close_session
 from bench import hub
 from bench.catalog import CATALOG, HubSource, resolve
 from bench.errors import ModelError
-from bench.models import fetch, load, load_tokenizer
+from bench.models import fetch, identify, load, load_tokenizer
+from bench.sources import pinned
 from tests.bench.tiny_models import N_LAYERS, save_tiny
 
 GPT2_COMMIT = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
@@ -111,6 +112,19 @@ def test_without_the_hub_another_cached_commit_is_used_and_told(hub_cache: Path)
     assert "using the cached 0123456789ab of" in lines[0]
     with pytest.raises(ModelError, match="not in the cache"):  # a revision asked for has no stand-in
         load(resolve("gpt2", GPT2_COMMIT))
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_a_derived_model_is_that_of_a_commit(hub_cache: Path) -> None:
+    snapshot = fill_cache(hub_cache, "gpt2", OTHER_COMMIT)
+    entry = resolve("gpt2@int4")
+    identity = identify(entry)
+    assert identity.revision == f"{OTHER_COMMIT}@int4"
+    now_pinned = pinned(entry, identity.revision)
+    assert isinstance(now_pinned.source, HubSource) and now_pinned.source.revision == OTHER_COMMIT
+    assert load(now_pinned, expected=identity).revision == identity.revision
+    (snapshot / "model.safetensors").unlink()
+    assert load(resolve("gpt2@untrained", OTHER_COMMIT)).revision == f"{OTHER_COMMIT}@untrained"
 
 
 def test_offline_mode_without_a_cache_says_so(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
