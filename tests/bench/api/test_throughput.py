@@ -41,11 +41,18 @@ def test_connections_are_kept_busy() -> None:
     passes_once(attempt)
 
 
-@pytest.mark.parametrize("n", [160, pytest.param(500, marks=pytest.mark.long)])
 @pytest.mark.parametrize("retry_after", ["1", None])
-@pytest.mark.parametrize(("given", "least", "most_refused"), [(20.0, 0.8, 0.05), (None, 0.7, 0.10)])
+@pytest.mark.parametrize(
+    ("given", "n", "least", "most_refused"),
+    [
+        (20.0, 120, 0.8, 0.05),
+        (None, 200, 0.7, 0.10),
+        pytest.param(20.0, 500, 0.8, 0.05, marks=pytest.mark.long),
+        pytest.param(None, 500, 0.7, 0.10, marks=pytest.mark.long),
+    ],
+)
 def test_an_enforced_rate_is_used_and_kept(
-    given: float | None, least: float, most_refused: float, retry_after: str | None, n: int
+    given: float | None, n: int, least: float, most_refused: float, retry_after: str | None
 ) -> None:
     """Against 20 a second; with no rate given it has to be found out first."""
 
