@@ -218,7 +218,8 @@ def query(
             outcomes += score_again(replay, model=model, tasks={task.name: task for task in request.tasks}, out=out)
         else:
             with Bars("questions") as bars:
-                outcomes.extend(ask(request, bars))
+                for outcome in ask(request, bars):
+                    outcomes.append(outcome)
     finally:  # what was answered before a cap or a failing service
         records = [outcome.record for outcome in outcomes]
         if as_json:
