@@ -32,8 +32,12 @@ CHANCE_COLOUR = "#999999"
 
 
 def picture(stored: Sequence[StoredPerformance]) -> bytes:
-    """An SVG with a panel for each task; shots are evenly spaced, a dashed line is chance."""
-    subjects = dict(list(by_subject(stored).items())[:MAX_LINES])
+    """An SVG with a panel for each task; shots are evenly spaced, a dashed line is chance.
+
+    Derived models (`NAME@int4` and the like) are left to the tables.
+    """
+    originals = [(subject, tasks) for subject, tasks in by_subject(stored).items() if "@" not in subject.model]
+    subjects = dict(originals[:MAX_LINES])
     tasks = sorted({task for by_task in subjects.values() for task in by_task})
     curves = {
         task: {subject: cells_of(by_task[task]) for subject, by_task in subjects.items() if task in by_task}

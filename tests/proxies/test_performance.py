@@ -66,6 +66,12 @@ def test_the_picture_says_in_words_what_it_shows() -> None:
     assert "Nothing was asked." in picture([]).decode()
 
 
+def test_derived_models_are_in_the_tables_and_not_in_the_picture() -> None:
+    more = [*SOME, stored(model="small-1@int4")]
+    assert picture(more) == picture(SOME)
+    assert "## small-1@int4, completion" in report(more, ()).replace("&#64;", "@")
+
+
 def test_report_and_picture_lie_beside_the_records_and_name_broken_files(tmp_path: Path) -> None:
     store = Store(tmp_path)
     sample = Sample(task="country", n_shots=1, index=0, prompt="p", reply="r")
