@@ -51,6 +51,8 @@ measure: $(READY)
 	$(BIN)/bench query smollm2-135m-instruct --out results
 	$(BIN)/bench query smollm2-135m-instruct --mode chat --out results
 	$(BIN)/bench query gemma-3-270m --out results
+	$(BIN)/bench query smollm2-135m-instruct@int4 --out results
+	$(BIN)/bench query gemma-3-270m@int4 --out results
 	$(BIN)/bench leaderboard
 
 # The committed calibration: every estimator on problems with known information. An hour or more; resumable.
