@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from bench.errors import EstimationError
 from bench.records import Bits
 
+REFUSED = "refused"
+"""Shown in place of a number that does not exist, because a cell that it needs was refused."""
+
 Z_90 = 1.6448536269514722
 """Two-sided 90 % quantile of the standard normal."""
 
@@ -61,9 +64,9 @@ def with_interval(value: float, standard_error: float, *, decimals: int = 2, sig
     return with_half_width(value, half_width(standard_error), decimals=decimals, signed=signed)
 
 
-def shown(bits: Bits, *, signed: bool = False) -> str:
-    """A number of a record with its interval."""
-    return with_interval(bits.value_bits, bits.error_bits, signed=signed)
+def shown(bits: Bits | None, *, signed: bool = False) -> str:
+    """A number of a record with its interval; one that was refused says so."""
+    return REFUSED if bits is None else with_interval(bits.value_bits, bits.error_bits, signed=signed)
 
 
 def with_half_width(value: float, width: float, *, decimals: int = 2, signed: bool = False) -> str:

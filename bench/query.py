@@ -271,8 +271,15 @@ def query(request: QueryRequest, progress: Progress) -> Iterator[QueryOutcome]:
             asking = asking or stack.enter_context(_Asking(request, target, progress))
             began = time.perf_counter()
             samples = asking.ask(assignment)
-            finished = _record(
-                key, assignment, samples, asking.info, start, request, seconds=time.perf_counter() - began
+            finished = performance_record(
+                key=key,
+                assignment=assignment,
+                samples=samples,
+                info=asking.info,
+                start=start,
+                command=_equivalent_command(request, key),
+                device=request.device if asking.info else "api",
+                seconds=time.perf_counter() - began,
             )
             yield QueryOutcome(record=finished, path=store.write_performance(finished, samples), was_there=False)
 
@@ -547,28 +554,6 @@ def scored(sample: Sample, asked: Question, scorer: Scorer) -> Sample:
     found = scorer.score(asked, sample.reply)
     worth = {"answer": found.answer[:MAX_ANSWER], "is_correct": found.is_correct, "is_repeat": found.is_repeat}
     return sample.model_copy(update=worth)
-
-
-def _record(
-    key: PerformanceKey,
-    assignment: Assignment,
-    samples: Sequence[Sample],
-    info: ModelInfo | None,
-    start: Start,
-    request: QueryRequest,
-    *,
-    seconds: float,
-) -> PerformanceRecord:
-    return performance_record(
-        key=key,
-        assignment=assignment,
-        samples=samples,
-        info=info,
-        start=start,
-        command=_equivalent_command(request, key),
-        device=request.device if info else "api",
-        seconds=seconds,
-    )
 
 
 def performance_record(

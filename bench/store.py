@@ -117,17 +117,8 @@ class Store:
 
     def records(self) -> tuple[tuple[StoredRecord, ...], tuple[RejectedFile, ...]]:
         """All records in path order, and the files that are none."""
-        stored: list[StoredRecord] = []
-        rejected: list[RejectedFile] = []
-        for path in sorted((self.root / "emergence").glob("*/*.json")):
-            relative = path.relative_to(self.root).as_posix()
-            try:
-                stored.append(StoredRecord(path=relative, record=read_row(path, EmergenceRecord)))
-            except RecordError as error:
-                rejected.append(RejectedFile(path=relative, reason=str(error)))
-            except FileNotFoundError:  # a link to nowhere, or deleted meanwhile
-                rejected.append(RejectedFile(path=relative, reason=f"{path.name}: no such file"))
-        return tuple(stored), tuple(rejected)
+        found, rejected = self._rows("emergence/*/*.json", EmergenceRecord)
+        return tuple(StoredRecord(path=path, record=record) for path, record in found), rejected
 
     def performance_path(self, key: PerformanceKey) -> Path:
         """Where the performance record of `key` lies or would lie."""
@@ -154,15 +145,8 @@ class Store:
 
     def performances(self) -> tuple[tuple[StoredPerformance, ...], tuple[RejectedFile, ...]]:
         """All performance records in path order, and the files that are none."""
-        stored: list[StoredPerformance] = []
-        rejected: list[RejectedFile] = []
-        for path in sorted((self.root / "performance").glob("*/*.json")):
-            relative = path.relative_to(self.root).as_posix()
-            try:
-                stored.append(StoredPerformance(path=relative, record=read_row(path, PerformanceRecord)))
-            except (RecordError, FileNotFoundError) as error:
-                rejected.append(RejectedFile(path=relative, reason=str(error)))
-        return tuple(stored), tuple(rejected)
+        found, rejected = self._rows("performance/*/*.json", PerformanceRecord)
+        return tuple(StoredPerformance(path=path, record=record) for path, record in found), rejected
 
     def calibration_case(self, key: CaseKey) -> CaseResult | None:
         """An estimate of a known information made before, or None."""
@@ -184,14 +168,24 @@ class Store:
 
     def calibrations(self, kind: type[Kept]) -> tuple[tuple[Kept, ...], tuple[RejectedFile, ...]]:
         """All calibration results of one kind in path order, and the files there that are none."""
-        stored: list[Kept] = []
+        found, rejected = self._rows(f"calibration/{CALIBRATION_FOLDERS[kind]}/**/*.json", kind)
+        return tuple(result for _, result in found), rejected
+
+    def _rows(
+        self, pattern: str, kind: type[AnyRow]
+    ) -> tuple[tuple[tuple[str, AnyRow], ...], tuple[RejectedFile, ...]]:
+        """The valid files of a kind with their paths from here, in path order, and those that are none."""
+        found: list[tuple[str, AnyRow]] = []
         rejected: list[RejectedFile] = []
-        for path in sorted((self.root / "calibration" / CALIBRATION_FOLDERS[kind]).glob("**/*.json")):
+        for path in sorted(self.root.glob(pattern)):
+            relative = path.relative_to(self.root).as_posix()
             try:
-                stored.append(read_row(path, kind))
-            except (RecordError, FileNotFoundError) as error:
-                rejected.append(RejectedFile(path=path.relative_to(self.root).as_posix(), reason=str(error)))
-        return tuple(stored), tuple(rejected)
+                found.append((relative, read_row(path, kind)))
+            except RecordError as error:
+                rejected.append(RejectedFile(path=relative, reason=str(error)))
+            except FileNotFoundError:  # a link to nowhere, or deleted meanwhile
+                rejected.append(RejectedFile(path=relative, reason=f"{path.name}: no such file"))
+        return tuple(found), tuple(rejected)
 
     def _calibration_path(self, key: CaseKey | CoverageKey | CostKey) -> Path:
         name = f"{slug(key.case)}.seed{key.seed}.{key.digest()[:8]}.json"

@@ -15,13 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.escape import printable
-from bench.intervals import shown, with_interval
+from bench.intervals import REFUSED, shown, with_interval
 from bench.records import ROUNDING_BITS, Bits, Condition, EmergenceRecord, Refused, Term, as_array
 from bench.sources import ModelEntry
 from bench.summary import ceiling_of, emergence_of
-
-REFUSED = "refused"
-"""Shown in place of a number that does not exist, because a cell that it needs was refused."""
 
 ALWAYS_ANSWER = ("noisy_channel", "exact")
 """Estimators that take the rows for the whole population and refuse nothing."""
@@ -225,16 +222,16 @@ def _summary_table(records: Sequence[EmergenceRecord]) -> Table:
                 printable(record.model.name),
                 record.key.task + ("" if record.is_enumerated else " (limited)"),
                 str(row.n_shots),
-                _shown(row.emergence) + mark.get("emergence", ""),
+                shown(row.emergence) + mark.get("emergence", ""),
                 _number(row.ceiling_bits),
                 _number(row.exact_bits),
                 _value(row.macro) + mark.get("macro", ""),
                 _value(row.micro) + mark.get("micro", ""),
                 f"{row.macro_ceiling_bits:.3f}",
                 REFUSED if row.peak is None else f"{row.peak_block} ({_value(row.peak)}{mark.get('peak', '')})",
-                _shown(row.excess_over_twin, signed=True),
-                _shown(row.excess_over_random_words, signed=True),
-                _shown(row.shuffled),
+                shown(row.excess_over_twin, signed=True),
+                shown(row.excess_over_random_words, signed=True),
+                shown(row.shuffled),
                 REFUSED if row.macro is None else f"{row.saturated_blocks}/{record.model.n_blocks}",
             )
     return table
@@ -242,10 +239,6 @@ def _summary_table(records: Sequence[EmergenceRecord]) -> Table:
 
 def _mark(is_above: bool) -> str:
     return " !" if is_above else ""
-
-
-def _shown(bits: Bits | None, *, signed: bool = False) -> str:
-    return REFUSED if bits is None else shown(bits, signed=signed)
 
 
 def _value(bits: Bits | None) -> str:

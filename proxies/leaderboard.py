@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from bench.escape import markdown_cell, url_path
-from bench.intervals import half_width, mean_over_seeds, shown, with_half_width
+from bench.intervals import REFUSED, half_width, mean_over_seeds, shown, with_half_width
 from bench.records import (
     ROUNDING_BITS,
     Bits,
@@ -62,8 +62,6 @@ NOTES = """\
 - **precision**: of the stored weights, and of the arithmetic where it differs.
 - **BOS**: whether a begin-of-sequence token stands before macro and micro inputs alike.
 """
-
-REFUSED = "refused"
 
 REFUSED_NOTE = """\
 - **refused**: the estimator had no answer for a cell that the number needs; its record says why.
@@ -327,17 +325,13 @@ def _tasks_table(entries: Sequence[Entry]) -> str:
                         _value(row.macro) + mark.get("macro", ""),
                         _value(row.micro) + mark.get("micro", ""),
                         REFUSED if row.peak is None else f"{row.peak_block} ({_value(row.peak)}{mark.get('peak', '')})",
-                        _shown(row.excess_over_twin, signed=True),
-                        _shown(row.excess_over_random_words, signed=True),
-                        _shown(row.shuffled),
+                        shown(row.excess_over_twin, signed=True),
+                        shown(row.excess_over_random_words, signed=True),
+                        shown(row.shuffled),
                         REFUSED if row.macro is None else f"{row.saturated_blocks} of {item.record.model.n_blocks}",
                     )
                 )
     return "### By task and shots\n\n" + table(header, rows)
-
-
-def _shown(bits: Bits | None, *, signed: bool = False) -> str:
-    return REFUSED if bits is None else shown(bits, signed=signed)
 
 
 def _value(bits: Bits | None) -> str:

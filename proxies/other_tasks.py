@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.escape import markdown_cell, url_path
-from bench.intervals import shown
-from bench.records import Bits, EmergenceRecord
+from bench.intervals import REFUSED, shown
+from bench.records import EmergenceRecord
 from bench.store import StoredRecord
 from proxies.markdown import table
 from tasks import RANKED_TASKS
@@ -57,14 +57,10 @@ def _row(item: StoredRecord, results: str) -> tuple[str, ...]:
         str(record.key.seed),
         f"{trained.n_sequences:,} ({sizes})",
         f"{record.n_survivors} of {record.n_pool}",
-        _bits(last.emergence),
-        "refused" if last.ceiling_bits is None else f"{last.ceiling_bits:.2f}",
-        _bits(last.excess_over_twin, signed=True),
-        _bits(last.excess_over_random_words, signed=True),
+        shown(last.emergence),
+        REFUSED if last.ceiling_bits is None else f"{last.ceiling_bits:.2f}",
+        shown(last.excess_over_twin, signed=True),
+        shown(last.excess_over_random_words, signed=True),
         f"{last.saturated_blocks} of {record.model.n_blocks}",
         f"[record]({url_path(f'{results}/{item.path}')})",
     )
-
-
-def _bits(bits: Bits | None, *, signed: bool = False) -> str:
-    return "refused" if bits is None else shown(bits, signed=signed)
