@@ -122,23 +122,33 @@ def factbook(content: bytes) -> Iterator[str]:
                     yield from sentences(text)
 
 
-def debian_file(content: bytes, name: str) -> bytes:
-    """A file of a Debian package, which is an `ar` archive that holds a tar archive.
+def debian_archive(content: bytes) -> tarfile.TarFile:
+    """The files of a Debian package, which is an `ar` archive that holds a tar archive.
 
     Raises:
-        ValueError: the package does not have the file.
+        ValueError: this is no Debian package.
     """
     offset = len(b"!<arch>\n")
     while offset < len(content):
         member, size = content[offset : offset + 16].decode().strip(), int(content[offset + 48 : offset + 58])
         offset += 60
         if member.startswith("data.tar"):
-            with tarfile.open(fileobj=io.BytesIO(content[offset : offset + size])) as archive:
-                file = archive.extractfile(name)
-                if file is not None:
-                    return file.read()
+            return tarfile.open(fileobj=io.BytesIO(content[offset : offset + size]))
         offset += size + size % 2
-    raise ValueError(f"the package has no file {name}")
+    raise ValueError("this is no Debian package: it holds no data.tar")
+
+
+def debian_file(content: bytes, name: str) -> bytes:
+    """A file of a Debian package.
+
+    Raises:
+        ValueError: the package does not have the file.
+    """
+    with debian_archive(content) as archive:
+        file = archive.extractfile(name) if name in archive.getnames() else None
+        if file is None:
+            raise ValueError(f"the package has no file {name}")
+        return file.read()
 
 
 def jargon(content: bytes) -> Iterator[str]:

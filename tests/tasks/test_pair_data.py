@@ -352,4 +352,6 @@ def test_debian_file() -> None:
     package = b"!<arch>\n" + entry("debian-binary", b"2.0") + entry("data.tar.xz", data)
     assert debian_file(package, "./usr/share/word") == b"hello"
     with pytest.raises(ValueError, match="has no file"):
+        debian_file(package, "./usr/share/words")
+    with pytest.raises(ValueError, match="no Debian package: it holds no data.tar"):
         debian_file(b"!<arch>\n" + entry("debian-binary", b"2.0"), "./usr/share/word")
