@@ -41,18 +41,10 @@ bench: $(READY)
 leaderboard: $(READY)
 	$(BIN)/bench leaderboard
 
-# The committed records, from the weights. Resumable: what is on disk is not measured again.
+# The committed records, from the weights: says first what is missing and how long it takes. Resumable: what is on disk
+# is not measured again. `bench zoo --lane 1/2` and `--lane 2/2` beside each other share the work.
 measure: $(READY)
-	$(BIN)/bench run smollm2-135m-instruct gemma-3-270m --out results
-	$(BIN)/bench run smollm2-135m-instruct --seed 1 --out results
-	$(BIN)/bench run smollm2-135m-instruct --seed 2 --out results
-	$(BIN)/bench run smollm2-135m-instruct gemma-3-270m --tasks pairs,element,us-state --out results
-	$(BIN)/bench run smollm2-135m-instruct gemma-3-270m --tasks text-sample --estimator noisy_channel --out results
-	$(BIN)/bench query smollm2-135m-instruct --out results
-	$(BIN)/bench query smollm2-135m-instruct --mode chat --out results
-	$(BIN)/bench query gemma-3-270m --out results
-	$(BIN)/bench query smollm2-135m-instruct@int4 --out results
-	$(BIN)/bench query gemma-3-270m@int4 --out results
+	$(BIN)/bench zoo --out results
 	$(BIN)/bench leaderboard
 
 # The committed calibration: every estimator on problems with known information. An hour or more; resumable.

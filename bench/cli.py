@@ -19,6 +19,7 @@ import typer
 from bench import __version__
 from bench.cli_options import RANKED, AsJson, Results, TaskFiles, Tasks, print_json, print_tables, task_names
 from bench.cli_query import query
+from bench.cli_zoo import zoo
 
 app = typer.Typer(
     name="bench",
@@ -149,6 +150,7 @@ def run(
 
 
 app.command()(query)
+app.command()(zoo)
 
 
 @app.command()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from bench.api.address import checked_base_url
@@ -201,6 +202,11 @@ def assignments(request: QueryRequest) -> tuple[Assignment, ...]:
     Raises:
         UsageError: nothing can be asked like that; the message says what can.
     """
+    _check(request)
+    return tuple(_assignment(request, task) for task in request.tasks)
+
+
+def _check(request: QueryRequest) -> None:
     check_name(request.model)
     if request.mode not in MODES:
         raise UsageError(f"unknown mode {request.mode!r}; expected one of {', '.join(MODES)}")
@@ -213,7 +219,6 @@ def assignments(request: QueryRequest) -> tuple[Assignment, ...]:
         raise UsageError(f"--max-tokens must be from 1 to 4096, got {request.token_limit}")
     if not 0 <= request.seed < 2**63:
         raise UsageError(f"--seed must be between 0 and 2**63 - 1, got {request.seed}")
-    return tuple(_assignment(request, task) for task in request.tasks)
 
 
 def check_name(model: str) -> None:
@@ -227,20 +232,28 @@ def check_name(model: str) -> None:
 
 
 def _assignment(request: QueryRequest, task: Task) -> Assignment:
-    if isinstance(task, TextTask):
-        raise UsageError(f"{task.name!r} is a text: nothing is asked about it, so it has no accuracy; leave it out")
-    shots = sorted(set(request.shots))
-    undefined = tuple(n_shots for n_shots in shots if n_shots == 0 and isinstance(task, ListTask))
-    defined = [n_shots for n_shots in shots if n_shots not in undefined]
-    if not defined:
-        raise UsageError(f"task {task.name!r} is a list, and a list of no items says nothing; ask for 1 shot or more")
+    task = _askable(task)
+    defined = _defined_shots(request, task)
     try:
         asked = tuple(
             questions(task, n_shots=n_shots, n_questions=request.n_questions, seed=request.seed) for n_shots in defined
         )
     except PromptError as error:
         raise UsageError(str(error)) from error
-    return Assignment(task=task, asked=asked, undefined=undefined)
+    return Assignment(task=task, asked=asked, undefined=tuple(sorted(set(request.shots) - set(defined))))
+
+
+def _askable(task: Task) -> ListTask | PairTask:
+    if isinstance(task, TextTask):
+        raise UsageError(f"{task.name!r} is a text: nothing is asked about it, so it has no accuracy; leave it out")
+    return task
+
+
+def _defined_shots(request: QueryRequest, task: ListTask | PairTask) -> tuple[int, ...]:
+    defined = tuple(n_shots for n_shots in sorted(set(request.shots)) if n_shots or isinstance(task, PairTask))
+    if not defined:
+        raise UsageError(f"task {task.name!r} is a list, and a list of no items says nothing; ask for 1 shot or more")
+    return defined
 
 
 def query(request: QueryRequest, progress: Progress) -> Iterator[QueryOutcome]:
@@ -256,7 +269,7 @@ def query(request: QueryRequest, progress: Progress) -> Iterator[QueryOutcome]:
     start = Start.now()
     target = _target(request, progress)
     store = Store(request.out)
-    keys = [_key(request, target, assignment) for assignment in work]
+    keys = [_key(request, target, part.task, part.shots) for part in work]
     found = [store.performance(key) for key in keys]
     done = [_is_complete(record) for record in found]
     if not all(done):
@@ -300,7 +313,7 @@ def dry_run(request: QueryRequest, progress: Progress) -> DryRun:
     wanted = [
         (part.task, ask)
         for part in work
-        if not _is_complete(store.performance(_key(request, target, part)))
+        if not _is_complete(store.performance(_key(request, target, part.task, part.shots)))
         for ask in _requests(request, part)
     ]
     if path.exists():
@@ -315,6 +328,24 @@ def dry_run(request: QueryRequest, progress: Progress) -> DryRun:
         n_characters=tuple(sum(len(ask.prompt) for ask in _requests(request, part)) for part in work),
         estimate=budget.estimate([ask for _, ask in wanted]),
     )
+
+
+def missing(
+    request: QueryRequest, progress: Progress, known: Mapping[str, WeightsIdentity] = MappingProxyType({})
+) -> tuple[PerformanceKey, ...]:
+    """The records that `query` would have to complete; nothing is sent or written and no weights are loaded.
+
+    Args:
+        known: identities by the names of models that are here, which saves reading their weights once more.
+
+    Raises:
+        UsageError: the request cannot be met.
+    """
+    _check(request)
+    target, store = _target(request, progress, is_dry=True, known=known), Store(request.out)
+    tasks = [_askable(task) for task in request.tasks]
+    keys = [_key(request, target, task, _defined_shots(request, task)) for task in tasks]
+    return tuple(key for key in keys if not _is_complete(store.performance(key)))
 
 
 def unanswered_samples(request: QueryRequest) -> tuple[Sample, ...]:
@@ -348,7 +379,13 @@ class _Target:
         return self.identity.files_sha256 if self.identity else None
 
 
-def _target(request: QueryRequest, progress: Progress, *, is_dry: bool = False) -> _Target:
+def _target(
+    request: QueryRequest,
+    progress: Progress,
+    *,
+    is_dry: bool = False,
+    known: Mapping[str, WeightsIdentity] = MappingProxyType({}),
+) -> _Target:
     """Find the model and the key, which a dry run does not need; nothing is loaded or sent.
 
     Raises:
@@ -365,12 +402,11 @@ def _target(request: QueryRequest, progress: Progress, *, is_dry: bool = False) 
         entry = resolve(request.model, request.revision)
     except ModelError as error:
         raise ModelError(f"{error}; for a model behind an interface give --base-url or --api-key-env") from error
-    identity = identify(entry, progress.stage)
+    identity = known.get(entry.name) or identify(entry, progress.stage)
     return _Target(provider="local", model=entry.name, entry=pinned(entry, identity.revision), identity=identity)
 
 
-def _key(request: QueryRequest, target: _Target, assignment: Assignment) -> PerformanceKey:
-    task = assignment.task
+def _key(request: QueryRequest, target: _Target, task: ListTask | PairTask, shots: tuple[int, ...]) -> PerformanceKey:
     return PerformanceKey(
         schema_version=PERFORMANCE_SCHEMA,
         scoring_version=SCORING_VERSION,
@@ -384,7 +420,7 @@ def _key(request: QueryRequest, target: _Target, assignment: Assignment) -> Perf
         task=task.name,
         task_version=task.version,
         task_hash=task.content_hash,
-        shots=assignment.shots,
+        shots=shots,
         n_questions=request.n_questions,
         max_tokens=request.token_limit,
         temperature=request.temperature,

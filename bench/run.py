@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from bench.activations import Extractor
@@ -103,27 +104,45 @@ def run(request: RunRequest, progress: Progress) -> tuple[RunOutcome, ...]:
         store=Store(request.out),
         start=Start.now(),
     )
-    parts = [
-        _Part(
-            task=task,
-            preset=preset_for(request, task),
-            estimator=make_estimator(request.estimator or estimator_for(task), request.settings),
-        )
-        for task in request.tasks
-    ]
+    parts = _parts(request)
     entries = [resolve(name, request.revision) for name in request.models]
-    if not entries or not parts:
-        raise UsageError("nothing to do: give at least one model and one task")
-    if request.bos not in ("tokenizer", "none"):
-        raise UsageError(f"--bos must be tokenizer or none, got {request.bos!r}")
-    if not 0 <= request.seed < 2**63:
-        raise UsageError(f"--seed must be between 0 and 2**63 - 1, got {request.seed}")
     plans = []
     for entry in dict.fromkeys(entries):
         plans.append(job.plan(entry, parts))
         if plans[-1].missing:
             job.store.check_writable(entry.name)
     return tuple(outcome for plan in plans for outcome in job.carry_out(plan))
+
+
+def missing(
+    request: RunRequest, progress: Progress, known: Mapping[str, WeightsIdentity] = MappingProxyType({})
+) -> tuple[RecordKey, ...]:
+    """The records that a run would have to measure; no weights are loaded and nothing is written.
+
+    Args:
+        known: identities by the names of models, which saves reading their weights once more.
+
+    Raises:
+        UsageError: the request cannot be met, apart from what only the tokenizer tells; see `undrawable`.
+    """
+    store, parts = Store(request.out), _parts(request)
+    keys = []
+    for entry in dict.fromkeys(resolve(name, request.revision) for name in request.models):
+        identity = known.get(entry.name) or identify(entry, progress.stage)
+        keys += [_record_key(request, entry, identity, part) for part in parts]
+    return tuple(key for key in keys if store.record(key) is None)
+
+
+def undrawable(request: RunRequest, model: str) -> dict[str, str]:
+    """Why tasks have no population under the tokenizer of a model, by the name of the task; no weights are loaded."""
+    tokenizer = load_tokenizer(resolve(model, request.revision))
+    reasons = {}
+    for part in _parts(request):
+        try:
+            _populations(request, part, tokenizer)
+        except UsageError as error:
+            reasons[part.task.name] = str(error)
+    return reasons
 
 
 def aligned_pool(task: ListTask | PairTask, model: str, revision: str | None = None) -> AlignedPool:
@@ -138,6 +157,25 @@ class _Part:
     task: Task
     preset: Preset
     estimator: Estimator
+
+
+def _parts(request: RunRequest) -> list[_Part]:
+    """The parts of a request, all of which is looked at apart from its models."""
+    parts = [
+        _Part(
+            task=task,
+            preset=preset_for(request, task),
+            estimator=make_estimator(request.estimator or estimator_for(task), request.settings),
+        )
+        for task in request.tasks
+    ]
+    if not request.models or not parts:
+        raise UsageError("nothing to do: give at least one model and one task")
+    if request.bos not in ("tokenizer", "none"):
+        raise UsageError(f"--bos must be tokenizer or none, got {request.bos!r}")
+    if not 0 <= request.seed < 2**63:
+        raise UsageError(f"--seed must be between 0 and 2**63 - 1, got {request.seed}")
+    return parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +216,7 @@ class _Run:
         self.progress.stage(f"{entry.name}: finding the weights")
         identity = identify(entry, self.progress.stage)
         entry = pinned(entry, identity.revision)
-        keys = [self._key(entry, identity, part) for part in parts]
+        keys = [_record_key(self.request, entry, identity, part) for part in parts]
         found = [self.store.record(key) for key in keys]
         if all(found):
             return _Plan(entry=entry, identity=identity, bos=None, records=tuple(filter(None, found)))
@@ -188,7 +226,8 @@ class _Run:
             identity=identity,
             bos=bos_token_id(tokenizer) if self.request.bos == "tokenizer" else None,
             records=tuple(
-                record or _Missing(key=key, estimator=part.estimator, populations=self._populations(part, tokenizer))
+                record
+                or _Missing(key=key, estimator=part.estimator, populations=_populations(self.request, part, tokenizer))
                 for record, key, part in zip(found, keys, parts, strict=True)
             ),
         )
@@ -203,75 +242,6 @@ class _Run:
                 assert info is not None
                 finished = self._finished(record, info, plan.bos)
                 yield RunOutcome(record=finished, path=self.store.write_record(finished), was_there=False)
-
-    def _key(self, entry: ModelEntry, identity: WeightsIdentity, part: _Part) -> RecordKey:
-        task, preset = part.task, part.preset
-        return RecordKey(
-            schema_version=SCHEMA_VERSION,
-            method_version=METHOD_VERSION,
-            model=entry.name,
-            revision=identity.revision,
-            files_sha256=identity.files_sha256,
-            dtype=self.request.dtype,
-            bos=self.request.bos,
-            task=task.name,
-            task_version=task.version,
-            task_hash=task.content_hash,
-            preset=preset.name,
-            n_names=preset.n_names,
-            n_shots=preset.n_shots,
-            limit=self.request.limit,
-            estimator=part.estimator.name,
-            settings=dict(part.estimator.settings),
-            seed=self.request.seed,
-        )
-
-    def _populations(self, part: _Part, tokenizer: Tokenizer) -> dict[Condition, Population]:
-        task, encode, seed = part.task, encoder(tokenizer), self.request.seed
-        excluded = task.surface_forms.union(*(load_task(name).surface_forms for name in RANKED_TASKS))
-        try:
-            if isinstance(task, TextTask):
-                lists = windows(
-                    task,
-                    encode,
-                    n_windows=part.preset.n_names,
-                    n_tokens=part.preset.n_shots,
-                    limit=self.request.limit,
-                    rng=generator(seed, "windows", task.name),
-                )
-                words = random_word_windows(
-                    lists,
-                    encode,
-                    tokenizer.decode,
-                    vocabulary_size=len(tokenizer),
-                    excluded=excluded,
-                    special=frozenset(tokenizer.all_special_ids),
-                    rng=generator(seed, "random words"),
-                )
-            else:
-                lists = list_population(
-                    task,
-                    encode,
-                    n_names=part.preset.n_names,
-                    n_shots=part.preset.n_shots,
-                    limit=self.request.limit,
-                    rng=generator(seed, "names", task.name),
-                )
-                words = random_word_population(
-                    task,
-                    encode,
-                    tokenizer.decode,
-                    vocabulary_size=len(tokenizer),
-                    excluded=excluded,
-                    n_names=part.preset.n_names,
-                    n_shots=part.preset.n_shots,
-                    limit=self.request.limit,
-                    rng=generator(seed, "random words"),
-                    like=lists.parts,
-                )
-        except PromptError as error:
-            raise UsageError(str(error)) from error
-        return {"trained": lists, "untrained_twin": lists, "random_words": words}
 
     def _measure_missing(self, plan: _Plan) -> ModelInfo:
         """Fill in every condition; one model in memory at a time, the trained one first."""
@@ -356,6 +326,77 @@ class _Run:
                 seconds=sum(measurement.seconds for measurement in record.done.values()),
             ),
         )
+
+
+def _record_key(request: RunRequest, entry: ModelEntry, identity: WeightsIdentity, part: _Part) -> RecordKey:
+    task, preset = part.task, part.preset
+    return RecordKey(
+        schema_version=SCHEMA_VERSION,
+        method_version=METHOD_VERSION,
+        model=entry.name,
+        revision=identity.revision,
+        files_sha256=identity.files_sha256,
+        dtype=request.dtype,
+        bos=request.bos,
+        task=task.name,
+        task_version=task.version,
+        task_hash=task.content_hash,
+        preset=preset.name,
+        n_names=preset.n_names,
+        n_shots=preset.n_shots,
+        limit=request.limit,
+        estimator=part.estimator.name,
+        settings=dict(part.estimator.settings),
+        seed=request.seed,
+    )
+
+
+def _populations(request: RunRequest, part: _Part, tokenizer: Tokenizer) -> dict[Condition, Population]:
+    task, encode, seed = part.task, encoder(tokenizer), request.seed
+    excluded = task.surface_forms.union(*(load_task(name).surface_forms for name in RANKED_TASKS))
+    try:
+        if isinstance(task, TextTask):
+            lists = windows(
+                task,
+                encode,
+                n_windows=part.preset.n_names,
+                n_tokens=part.preset.n_shots,
+                limit=request.limit,
+                rng=generator(seed, "windows", task.name),
+            )
+            words = random_word_windows(
+                lists,
+                encode,
+                tokenizer.decode,
+                vocabulary_size=len(tokenizer),
+                excluded=excluded,
+                special=frozenset(tokenizer.all_special_ids),
+                rng=generator(seed, "random words"),
+            )
+        else:
+            lists = list_population(
+                task,
+                encode,
+                n_names=part.preset.n_names,
+                n_shots=part.preset.n_shots,
+                limit=request.limit,
+                rng=generator(seed, "names", task.name),
+            )
+            words = random_word_population(
+                task,
+                encode,
+                tokenizer.decode,
+                vocabulary_size=len(tokenizer),
+                excluded=excluded,
+                n_names=part.preset.n_names,
+                n_shots=part.preset.n_shots,
+                limit=request.limit,
+                rng=generator(seed, "random words"),
+                like=lists.parts,
+            )
+    except PromptError as error:
+        raise UsageError(str(error)) from error
+    return {"trained": lists, "untrained_twin": lists, "random_words": words}
 
 
 def encoder(tokenizer: Tokenizer) -> Encode:

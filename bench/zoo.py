@@ -1,0 +1,492 @@
+"""The model zoo: everything that is measured for the committed results, what of it is missing, and how long it takes.
+
+The zoo is data. `plan` compares it with a results folder, without loading weights; `carry_out` measures what a job
+lacks, the way `bench run` and `bench query` do. No torch before weights are looked at.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from bench.catalog import CATALOG, LADDER_FAMILY, quoted, resolve
+from bench.completions import Mode
+from bench.errors import ModelError, UsageError
+from bench.query import QueryOutcome, QueryRequest, query
+from bench.query import missing as missing_answers
+from bench.sources import Derivation, ModelEntry
+from bench.store import Store
+from bench.suffixes import BITS
+from bench.task_names import find_tasks
+from tasks import LISTS, PAIRS, RANKED_TASKS, TEXTS
+
+if TYPE_CHECKING:
+    from bench.models import WeightsIdentity
+    from bench.request import RunRequest
+    from bench.run import RunOutcome
+
+Kind = Literal["emergence", "performance"]
+
+KINDS: tuple[Kind, ...] = ("emergence", "performance")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One model on some tasks: one record a task.
+
+    Attributes:
+        estimator: of emergence; the mode says nothing there.
+        mode: of performance; the estimator says nothing there.
+    """
+
+    kind: Kind
+    model: str
+    tasks: tuple[str, ...]
+    seed: int = 0
+    estimator: str = "noisy_channel"
+    mode: Mode = "completion"
+
+    @property
+    def method(self) -> str:
+        """Estimator or mode, whichever has a say."""
+        return self.estimator if self.kind == "emergence" else self.mode
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.kind} ({self.method}, seed {self.seed}) on {tasks_shown(self.tasks)}"
+
+
+def tasks_shown(tasks: Sequence[str]) -> str:
+    """A few names in full, of many the first and a count."""
+    return ", ".join(tasks) if len(tasks) <= 3 else f"{', '.join(tasks[:2])} and {len(tasks) - 2} more"
+
+
+ORIGINALS = ("smollm2-135m-instruct", "gemma-3-270m")
+
+VARIANTS = tuple(f"{original}@int{bits}" for original in ORIGINALS for bits in BITS)
+
+_LADDER_MODELS = tuple(name for name, entry in CATALOG.items() if entry.family == LADDER_FAMILY)
+
+LADDER = tuple(name for name in _LADDER_MODELS if re.fullmatch(r"gpt2-ladder-[a-z]+", name))
+"""The fully trained sizes."""
+
+CHECKPOINTS = tuple(name for name in _LADDER_MODELS if name not in LADDER)
+"""Some of the sizes as they were during their training."""
+
+ASKED_TASKS = (*LISTS, *PAIRS)
+"""All that can be answered right or wrong."""
+
+OTHER_TASKS = (*PAIRS, "element", "us-state")
+
+VARIANT_PAIRS = ("country-capital", "antonym", "present-past", "singular-plural", "english-spanish", "verb-gerund")
+"""Pairs of unlike difficulty: what rounding costs shows on a few of them as well."""
+
+VARIANT_TASKS = (*RANKED_TASKS, *VARIANT_PAIRS)
+
+
+def _emergence(models: Iterable[str], *task_sets: tuple[str, ...], seed: int = 0) -> Iterator[Job]:
+    for model in models:
+        for tasks in task_sets:
+            yield Job(kind="emergence", model=model, tasks=tasks, seed=seed)
+
+
+def _performance(models: Iterable[str], tasks: tuple[str, ...], mode: Mode = "completion") -> Iterator[Job]:
+    for model in models:
+        yield Job(kind="performance", model=model, tasks=tasks, mode=mode)
+
+
+ZOO: tuple[Job, ...] = (
+    *_emergence(ORIGINALS, RANKED_TASKS),
+    *_emergence(ORIGINALS[:1], RANKED_TASKS, seed=1),
+    *_emergence(ORIGINALS[:1], RANKED_TASKS, seed=2),
+    *_emergence(ORIGINALS, OTHER_TASKS, TEXTS),
+    *_performance(ORIGINALS, ASKED_TASKS),
+    *_performance(ORIGINALS[:1], ASKED_TASKS, mode="chat"),
+    *_performance([name for name in VARIANTS if name.endswith("@int4")], ASKED_TASKS),
+    *_performance([name for name in VARIANTS if not name.endswith("@int4")], VARIANT_TASKS),
+    *_performance((*LADDER, *CHECKPOINTS), ASKED_TASKS),
+    *_emergence((*LADDER, *CHECKPOINTS), RANKED_TASKS, OTHER_TASKS, TEXTS),
+    *_emergence(VARIANTS, RANKED_TASKS, (*VARIANT_PAIRS, *TEXTS)),
+)
+"""All jobs, in the order in which they are done."""
+
+SAME_SIZE = 2.0
+"""A model of up to so many times the parameters is taken to need as long: the two originals, one twice as large as the
+other, differ by less than their seeds do."""
+
+LEAST_SCALE = 0.05
+"""What does not depend on the size (prompts, sampling the noise, writing) is put at a twentieth of the time that a
+model of 135 M parameters needs."""
+
+TIMED_SECONDS = 1.0
+"""A record that took less came out of the cache of replies, and says nothing about the time that asking takes."""
+
+
+class Progress(Protocol):
+    """Told what is going on; see `bench.run.Progress`."""
+
+    def stage(self, text: str) -> None:
+        """Something without a count begins."""
+        ...
+
+    def plan(self, n_units: int) -> None:
+        """This many more units will be done."""
+        ...
+
+    def block(self, text: str) -> None:
+        """One unit has been done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long a record took."""
+
+    kind: Kind
+    task: str
+    method: str
+    model: str
+    n_parameters: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    """What a job lacks.
+
+    Attributes:
+        missing: tasks without a record.
+        left_out: (task, why) of those that cannot be measured with the tokenizer of the model.
+        problem: why nothing can be told of the job: its model cannot be had. None where it can.
+        seconds: what the missing records take, without those of which that cannot be told.
+        n_untimed: missing records whose time cannot be told, since no record is like them.
+    """
+
+    job: Job
+    missing: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    problem: str | None = None
+    seconds: float = 0.0
+    n_untimed: int = 0
+
+    @property
+    def n_records(self) -> int:
+        """Records that the job has when it is done."""
+        return len(self.job.tasks) - len(self.left_out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooPlan:
+    """What a results folder lacks."""
+
+    jobs: tuple[JobPlan, ...]
+
+    @property
+    def n_records(self) -> int:
+        """Records that there are when all is done."""
+        return sum(part.n_records for part in self.jobs)
+
+    @property
+    def n_missing(self) -> int:
+        """Records that are known to be missing."""
+        return sum(len(part.missing) for part in self.jobs)
+
+    @property
+    def n_unknown(self) -> int:
+        """Records of models that cannot be had: it cannot be told which of them are there."""
+        return sum(part.n_records for part in self.jobs if part.problem is not None)
+
+    @property
+    def n_untimed(self) -> int:
+        """Missing records whose time cannot be told."""
+        return sum(part.n_untimed for part in self.jobs)
+
+    @property
+    def seconds(self) -> float:
+        """What the other missing records take."""
+        return sum(part.seconds for part in self.jobs)
+
+    @property
+    def todo(self) -> tuple[JobPlan, ...]:
+        """The jobs with missing records."""
+        return tuple(part for part in self.jobs if part.missing)
+
+
+def select(
+    jobs: Sequence[Job], *, kind: Kind | None = None, models: Sequence[str] = (), lane: tuple[int, int] = (1, 1)
+) -> tuple[Job, ...]:
+    """Some of the jobs, in their order.
+
+    Args:
+        models: names of the zoo; none of them means all.
+        lane: (i, n): the i-th of n shares, counted from 1; see `dealt`.
+
+    Raises:
+        UsageError: no model of the zoo has that name, or there is no such lane.
+    """
+    names = dict.fromkeys(job.model for job in jobs)
+    for name in models:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(f"{quoted(name)} is not in the zoo; {meant}expected some of {', '.join(names)}")
+    number, n_lanes = lane
+    if not 1 <= number <= n_lanes:
+        raise UsageError(f"--lane must be one of 1/{n_lanes} to {n_lanes}/{n_lanes}, got {number}/{n_lanes}")
+    chosen = [job for job in jobs if kind in (None, job.kind) and (not models or job.model in models)]
+    return dealt(chosen, n_lanes)[number - 1]
+
+
+def dealt(jobs: Sequence[Job], n_lanes: int) -> tuple[tuple[Job, ...], ...]:
+    """The jobs in as many shares, about equally long: each goes to the share that has the least so far.
+
+    What is on disk plays no part, so that processes which start at different times agree on who does what. Shares are
+    balanced over any stretch of the jobs, and so over what is missing when the first part is done.
+    """
+    shares: list[list[Job]] = [[] for _ in range(n_lanes)]
+    loads = [0.0] * n_lanes
+    for job in jobs:
+        least = loads.index(min(loads))
+        shares[least].append(job)
+        loads[least] += _load(job)
+    return tuple(map(tuple, shares))
+
+
+def _load(job: Job) -> float:
+    """About how long a whole job takes, in the time of one task of pairs on the smaller original.
+
+    A list has nine times the sequences of a task of pairs and took four times as long; the questions of a task took a
+    third.
+    """
+    whole = len(job.tasks) / 3 if job.kind == "performance" else sum(4 if task in LISTS else 1 for task in job.tasks)
+    entry, usual = CATALOG.get(job.model.partition("@")[0]), CATALOG[ORIGINALS[0]].n_parameters
+    size = entry.n_parameters if entry else None
+    return whole * (_scale(size, usual) if size and usual else 1.0)
+
+
+def plan(jobs: Sequence[Job], out: Path, progress: Progress) -> ZooPlan:
+    """What `out` lacks of the jobs, and how long that takes; no weights are loaded, though a model may be fetched."""
+    looked = _Weights(progress=progress)
+    parts = [_looked_at(job, out, looked, progress) for job in jobs]
+    if any(part.missing for part in parts):
+        progress.stage("reading how long records took")
+        known = timings(Store(out))
+        parts = [_timed(part, known) for part in parts]
+    return ZooPlan(jobs=tuple(parts))
+
+
+def carry_out(part: JobPlan, out: Path, progress: Progress) -> Iterator[RunOutcome | QueryOutcome]:
+    """Measure what a job lacks.
+
+    Raises:
+        UsageError: it cannot be measured.
+    """
+    if part.job.kind == "performance":
+        yield from query(_query_request(part.job, part.missing, out), progress)
+    else:
+        from bench.run import run
+
+        yield from run(_run_request(part.job, part.missing, out), progress)
+
+
+def as_data(found: ZooPlan) -> dict[str, object]:
+    """A plan for machines; `seconds` is null where it is known of no missing record."""
+    return {
+        "n_records": found.n_records,
+        "n_missing": found.n_missing,
+        "n_unknown": found.n_unknown,
+        "n_untimed": found.n_untimed,
+        "seconds": _told_seconds(found.seconds, found.n_missing, found.n_untimed),
+        "jobs": [
+            {
+                "kind": part.job.kind,
+                "model": part.job.model,
+                "method": part.job.method,
+                "seed": part.job.seed,
+                "tasks": list(part.job.tasks),
+                "missing": None if part.problem else list(part.missing),
+                "left_out": dict(part.left_out),
+                "problem": part.problem,
+                "seconds": _told_seconds(part.seconds, len(part.missing), part.n_untimed),
+                "n_untimed": part.n_untimed,
+            }
+            for part in found.jobs
+        ],
+    }
+
+
+def _told_seconds(seconds: float, n_missing: int, n_untimed: int) -> float | None:
+    return None if 0 < n_missing == n_untimed else round(seconds, 1)
+
+
+def timings(store: Store) -> tuple[Timing, ...]:
+    """How long the records of a results folder took that are like those of the zoo: same sizes, measured here."""
+    measured = [
+        Timing(
+            kind="emergence",
+            task=record.key.task,
+            method=record.key.estimator,
+            model=record.key.model,
+            n_parameters=record.model.n_parameters,
+            seconds=record.provenance.seconds,
+        )
+        for record in (stored.record for stored in store.records()[0])
+        if record.key.preset == "quick" and record.key.limit is None
+    ]
+    usual = QueryRequest.__dataclass_fields__["n_questions"].default
+    measured += [
+        Timing(
+            kind="performance",
+            task=record.key.task,
+            method=record.key.mode,
+            model=record.key.model,
+            n_parameters=record.model.n_parameters,
+            seconds=record.provenance.seconds,
+        )
+        for record in (stored.record for stored in store.performances()[0])
+        if record.model is not None and record.key.n_questions == usual
+    ]
+    return tuple(timing for timing in measured if timing.seconds >= TIMED_SECONDS)
+
+
+def estimated_seconds(known: Sequence[Timing], job: Job, task: str, entry: ModelEntry) -> float | None:
+    """What one record takes: as long as the record of that task whose model is nearest in size; None without any.
+
+    A record of the model itself comes first, then one of the model it is derived from. Of several seeds the mean.
+
+    Args:
+        entry: the model of the job.
+    """
+    like = [item for item in known if (item.kind, item.task, item.method) == (job.kind, task, job.method)]
+    names = (entry.name, (entry.original or entry).name)
+    for name in names:
+        if own := [item for item in like if item.model == name]:
+            return _mean(own)
+    n_parameters = entry.n_parameters or next((item.n_parameters for item in known if item.model in names), None)
+    if not like or n_parameters is None:
+        return None
+    nearest = min((item.n_parameters for item in like), key=lambda n: abs(math.log(n / n_parameters)))
+    return _mean([item for item in like if item.n_parameters == nearest]) * _scale(n_parameters, nearest)
+
+
+def _mean(known: Sequence[Timing]) -> float:
+    return sum(item.seconds for item in known) / len(known)
+
+
+def _scale(n_parameters: int, n_recorded: int) -> float:
+    """How much longer a model takes than one of another size."""
+    ratio = n_parameters / n_recorded
+    return 1.0 if 1 / SAME_SIZE <= ratio <= SAME_SIZE else max(ratio, LEAST_SCALE)
+
+
+def _timed(part: JobPlan, known: Sequence[Timing]) -> JobPlan:
+    if not part.missing:
+        return part
+    entry = resolve(part.job.model)
+    estimates = [estimated_seconds(known, part.job, task, entry) for task in part.missing]
+    told = [seconds for seconds in estimates if seconds is not None]
+    return replace(part, seconds=sum(told), n_untimed=len(estimates) - len(told))
+
+
+def _looked_at(job: Job, out: Path, weights: _Weights, progress: Progress) -> JobPlan:
+    try:
+        entry = resolve(job.model)
+        known = {entry.name: weights.identity(entry)}
+        if job.kind == "performance":
+            absent = {key.task for key in missing_answers(_query_request(job, job.tasks, out), progress, known)}
+            return JobPlan(job=job, missing=tuple(task for task in job.tasks if task in absent))
+        from bench.run import missing as missing_measurements
+
+        absent = {key.task for key in missing_measurements(_run_request(job, job.tasks, out), progress, known)}
+        reasons = weights.undrawable(entry, job, tuple(task for task in job.tasks if task in absent))
+    except ModelError as error:
+        return JobPlan(job=job, problem=str(error))
+    return JobPlan(
+        job=job,
+        missing=tuple(task for task in job.tasks if task in absent and task not in reasons),
+        left_out=tuple((task, reasons[task]) for task in job.tasks if task in reasons),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weights:
+    """What is known of the weights and tokenizers of models: gigabytes of weights are read once, not for each job.
+
+    Attributes:
+        found: by name of a model its identity, or why it cannot be had.
+        reasons: by original, seed and task why there is no population; None where there is one.
+    """
+
+    progress: Progress
+    found: dict[str, WeightsIdentity | ModelError] = field(default_factory=dict)
+    reasons: dict[tuple[str, int, str], str | None] = field(default_factory=dict)
+
+    def identity(self, entry: ModelEntry) -> WeightsIdentity:
+        """The identity that `bench.models.identify` gives.
+
+        Raises:
+            ModelError: the model cannot be had.
+        """
+        if entry.name not in self.found:
+            self.progress.stage(f"{entry.name}: finding the weights")
+            try:
+                self.found[entry.name] = self._identify(entry)
+            except ModelError as error:  # told to every job, but tried once: a network that is down takes its time
+                self.found[entry.name] = error
+        found = self.found[entry.name]
+        if isinstance(found, ModelError):
+            raise found
+        return found
+
+    def _identify(self, entry: ModelEntry) -> WeightsIdentity:
+        from bench.models import identify
+
+        if entry.original is None or entry.derivation != Derivation(n_bits=entry.derivation.n_bits):
+            return identify(entry, self.progress.stage)
+        return rounded_identity(entry, self.identity(entry.original))
+
+    def undrawable(self, entry: ModelEntry, job: Job, tasks: tuple[str, ...]) -> dict[str, str]:
+        """Why tasks have no population under the tokenizer of a model, which derived models share with their original.
+
+        Raises:
+            ModelError: the tokenizer cannot be had.
+        """
+        from bench.run import undrawable
+
+        original = (entry.original or entry).name
+        unknown = tuple(task for task in tasks if (original, job.seed, task) not in self.reasons)
+        if unknown:
+            self.progress.stage(f"{original}: looking for names in its tokenizer")
+            reasons = undrawable(_run_request(job, unknown, Path()), job.model)
+            self.reasons.update({(original, job.seed, task): reasons.get(task) for task in unknown})
+        told = {task: self.reasons[original, job.seed, task] for task in tasks}
+        return {task: reason for task, reason in told.items() if reason is not None}
+
+
+def rounded_identity(entry: ModelEntry, original: WeightsIdentity) -> WeightsIdentity:
+    """What `bench.models.identify` says of a model in fewer bits, from what it said of the original."""
+    from bench.derived import recipe_sha256
+    from bench.fetch import fetch
+    from bench.models import WeightsIdentity
+    from bench.weights import configuration_listing, files_sha256
+
+    digest = recipe_sha256(original.weights_sha256, entry.derivation)
+    return WeightsIdentity(
+        revision=f"{original.revision}{entry.derivation.suffix}",
+        weights_sha256=digest,
+        files_sha256=files_sha256(configuration_listing(fetch(entry)), digest),
+    )
+
+
+def _run_request(job: Job, tasks: tuple[str, ...], out: Path) -> RunRequest:
+    from bench.request import RunRequest
+
+    return RunRequest(models=(job.model,), tasks=find_tasks(tasks), out=out, estimator=job.estimator, seed=job.seed)
+
+
+def _query_request(job: Job, tasks: tuple[str, ...], out: Path) -> QueryRequest:
+    return QueryRequest(model=job.model, tasks=find_tasks(tasks), out=out, mode=job.mode, seed=job.seed)
