@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test server-test long-test check bench leaderboard measure calibrate clean
+.PHONY: demo test server-test long-test check bench leaderboard measure ladder calibrate clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,13 @@ leaderboard: $(READY)
 measure: $(READY)
 	$(BIN)/bench zoo --out results
 	$(BIN)/bench leaderboard
+	$(BIN)/python -m proxies.findings
+
+# The ladder anew: corpus, training, held-out bits per byte. Two to three hours on one core; resumable.
+ladder: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf,dev,ladder]'
+	$(BIN)/python -m proxies.ladder train
+	$(BIN)/python -m proxies.ladder report
 
 # The committed calibration: every estimator on problems with known information. An hour or more; resumable.
 calibrate: $(READY)

@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from bench.records import (
     Term,
 )
 from bench.store import RejectedFile, StoredRecord
+from proxies.kinds import made_from_another
 from proxies.markdown import table
 from proxies.other_tasks import is_other_task, other_tasks_table
 from tasks import RANKED_TASKS
@@ -43,6 +45,8 @@ understood: compare each number with its ceiling, with the same architecture unt
 """
 
 NOTES = """\
+- **rank**: among models as published. Derived models (`@int4`: weights of the blocks rounded to 4 bits) and checkpoints
+  of a training have a row and no rank.
 - **emergence**: mean over blocks and over the tasks {tasks}, at the position that closes the last demonstration,
   ± half the 95 % interval. With one seed the interval holds the Monte-Carlo error of the estimator and nothing else:
   not the choice of names, of random words, or of the twin's weights. With several seeds it is Student's interval from
@@ -152,8 +156,14 @@ def rows_as_data(stored: Sequence[StoredRecord]) -> list[dict[str, object]]:
             "records": [item.path for item in entry.records],
         }
         for setting, entries in rankings(stored)
-        for place, entry in enumerate(entries, start=1)
+        for place, entry in zip(places(entries), entries, strict=True)
     ]
+
+
+def places(entries: Sequence[Entry]) -> list[int | None]:
+    """The rank of each entry among models as published; None for one made from another."""
+    ranks = count(1)
+    return [None if made_from_another(entry.model.name) else next(ranks) for entry in entries]
 
 
 def rankings(stored: Sequence[StoredRecord]) -> list[tuple[Setting, list[Entry]]]:
@@ -274,17 +284,17 @@ def _table(entries: Sequence[Entry], results: str) -> str:
         "over twin", "over random words", "measured / estimated", "n samples", "seeds", "date", "records",
     )  # fmt: skip
     rows = []
-    for place, entry in enumerate(entries, start=1):
+    for place, entry in zip(places(entries), entries, strict=True):
         model = entry.model
         precision = model.precision if model.precision == model.dtype else f"{model.precision} in {model.dtype}"
         links = " ".join(_link(item, results, with_seed=len(entry.seeds) > 1) for item in entry.records)
         rows.append(
             (
-                str(place),
+                "" if place is None else str(place),
                 markdown_cell(model.name),
                 markdown_cell(model.family),
                 f"{model.n_parameters / 1e6:,.1f} M",
-                model.variant,
+                ", ".join(filter(None, (model.variant, made_from_another(model.name)))),
                 markdown_cell(precision),
                 "yes" if entry.bos else "no",
                 markdown_cell(model.revision[:19]),

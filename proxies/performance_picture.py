@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from bench.escape import printable
 from bench.performance import Cell
 from bench.store import StoredPerformance
+from proxies.kinds import made_from_another
 from proxies.performance import Subject, by_subject, cells_of
 from proxies.svg import drawn
 
@@ -34,9 +35,9 @@ CHANCE_COLOUR = "#999999"
 def picture(stored: Sequence[StoredPerformance]) -> bytes:
     """An SVG with a panel for each task; shots are evenly spaced, a dashed line is chance.
 
-    Derived models (`NAME@int4` and the like) are left to the tables.
+    Derived models (`NAME@int4` and the like) and checkpoints of a training are left to the tables.
     """
-    originals = [(subject, tasks) for subject, tasks in by_subject(stored).items() if "@" not in subject.model]
+    originals = [one for one in by_subject(stored).items() if made_from_another(one[0].model) is None]
     subjects = dict(originals[:MAX_LINES])
     tasks = sorted({task for by_task in subjects.values() for task in by_task})
     curves = {

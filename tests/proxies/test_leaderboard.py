@@ -245,3 +245,18 @@ def test_the_committed_leaderboard_is_what_the_committed_records_give() -> None:
 
     text = render(*Store(ROOT / "results").records())
     assert (ROOT / "leaderboard.md").read_text(encoding="utf-8") == text
+
+
+def test_derived_models_and_checkpoints_have_a_row_and_no_rank() -> None:
+    levels = {"best@int4": 9.0, "good": 8.0, "good-step114": 7.0, "weak": 5.0}
+    items = [item for name, level in levels.items() for item in complete(model=name, level=level)]
+    rows = {row[1].replace("&#64;", "@"): row for row in table(render(items, []))[1:]}
+    assert {name: row[0] for name, row in rows.items()} == {
+        "best@int4": "",
+        "good": "1",
+        "good-step114": "",
+        "weak": "2",
+    }
+    assert list(rows) == list(levels)
+    assert [rows[name][4].rpartition(", ")[2] for name in ("best@int4", "good-step114")] == ["derived", "checkpoint"]
+    assert [row["rank"] for row in rows_as_data(items)] == [None, 1, None, 2]

@@ -1,0 +1,16 @@
+"""Which models were made from another one, told by their names."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+
+def made_from_another(name: str) -> Literal["derived", "checkpoint"] | None:
+    """How a model came out of another: `NAME@int4` and the like are derived, `NAME-step114` is a checkpoint.
+
+    None for a model as published.
+    """
+    if "@" in name:
+        return "derived"
+    return "checkpoint" if re.search(r"-step\d+$", name) else None
