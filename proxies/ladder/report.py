@@ -17,7 +17,7 @@ from proxies.ladder.corpus import MANIFEST, Part
 from proxies.ladder.publish import Rung, card, rungs
 from proxies.ladder.sizes import CONTEXT_LENGTH, N_TRAINING_TOKENS, SEQUENCES_PER_STEP, SIZES
 from proxies.ladder.train import STEPS_PER_POINT
-from proxies.markdown import table
+from proxies.markdown import filled, table
 from proxies.svg import drawn
 
 FOLDER = Path(__file__).parent
@@ -26,7 +26,6 @@ MEASURED = FOLDER / "measured.json"
 
 PICTURE = FOLDER / "scaling.svg"
 README = FOLDER / "README.md"
-BEGIN, END = "<!-- begin measured -->", "<!-- end measured -->"
 
 COLOURS = ("#56B4E9", "#009E73", "#E69F00", "#D55E00", "#0072B2")
 SMOOTHED_POINTS = 5
@@ -125,10 +124,8 @@ def files(results: Results) -> dict[Path, str | bytes]:
         for rung in rungs(SIZES)
         if rung.name in by_name
     }
-    readme = README.read_text(encoding="utf-8")
-    before, _, rest = readme.partition(BEGIN)
-    after = rest.partition(END)[2]
-    return {**told, README: f"{before}{BEGIN}\n{tables(results)}{END}{after}", PICTURE: picture(results)}
+    page = filled(README.read_text(encoding="utf-8"), {"measured": tables(results)})
+    return {**told, README: page, PICTURE: picture(results)}
 
 
 def write(results: Results) -> None:
