@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -53,6 +54,31 @@ def work_folder_beside(target: Path) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def exclusive(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock file `path` while the block runs; a killed process lets go of it.
+
+    Args:
+        wait: for another process to let go; False to give up at once.
+
+    Raises:
+        StorageError: another process holds it, or it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path} ({error.strerror or error}); set BENCH_CACHE to another folder"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise StorageError(f"another process is at work in {path.parent}; let it finish") from error
+        yield
 
 
 def install(built: Path, target: Path) -> None:

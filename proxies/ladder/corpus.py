@@ -6,13 +6,14 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from bench.cache import cache_folder, work_folder_beside
+from bench.cache import cache_folder, exclusive, work_folder_beside
 from bench.errors import ModelError
+from bench.store import write_whole
 from proxies.ladder.readers import LEAST_WORDS
 from proxies.ladder.sources import SOURCES, Source, download
 from tasks import LISTS, PAIRS, TEXTS, load_task
@@ -89,17 +90,40 @@ def corpus(tell: Callable[[str], None] = print) -> Corpus:
     """
     stated = json.loads(MANIFEST.read_text(encoding="utf-8"))
     folder = ladder_folder() / f"corpus-{stated['train_sha256'][:12]}"
-    if not folder.is_dir():
-        built = build(folder, tell)
-        if (built.train_sha256, built.held_out_sha256) != (stated["train_sha256"], stated["held_out_sha256"]):
-            shutil.rmtree(folder)  # or the next call would take it for the corpus of the manifest
-            raise ModelError(
-                f"the corpus built from the pinned packages has sha256 {built.train_sha256[:12]}..., expected "
-                f"{stated['train_sha256'][:12]}...; if the recipe was changed on purpose, "
-                f"`python -m proxies.ladder corpus --write` writes a new manifest, and all models are trained anew"
-            )
-    parts = tuple(Part(**part) for part in stated["parts"])
-    return Corpus(folder, stated["train_sha256"], stated["held_out_sha256"], parts)
+    with exclusive(ladder_folder() / "corpus.lock", wait=True):  # a second process finds it built
+        if not folder.is_dir():
+            built = build(folder, tell)
+            if (built.train_sha256, built.held_out_sha256) != (stated["train_sha256"], stated["held_out_sha256"]):
+                shutil.rmtree(folder)  # or the next call would take it for the corpus of the manifest
+                raise ModelError(
+                    f"the corpus built from the pinned packages has sha256 {built.train_sha256[:12]}..., expected "
+                    f"{stated['train_sha256'][:12]}...; if the recipe was changed on purpose, "
+                    f"`python -m proxies.ladder corpus --write` writes a new manifest, and all models are trained anew"
+                )
+    return Corpus(folder, stated["train_sha256"], stated["held_out_sha256"], stated_parts())
+
+
+def stated_parts() -> tuple[Part, ...]:
+    """The parts of the corpus of the committed manifest."""
+    return tuple(Part(**part) for part in json.loads(MANIFEST.read_text(encoding="utf-8"))["parts"])
+
+
+def rebuild(tell: Callable[[str], None] = print) -> Corpus:
+    """Build the corpus anew whatever the manifest says, and write a manifest of it.
+
+    Raises:
+        ModelError: a package cannot be had.
+        StorageError: the cache or the manifest cannot be written.
+    """
+    with exclusive(ladder_folder() / "corpus.lock", wait=True):
+        fresh = ladder_folder() / "corpus-new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        built = build(fresh, tell)
+        target = ladder_folder() / f"corpus-{built.train_sha256[:12]}"
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.replace(target)
+        write_whole(MANIFEST, manifest(built).encode())
+        return replace(built, folder=target)
 
 
 def build(folder: Path, tell: Callable[[str], None] = print) -> Corpus:
@@ -167,9 +191,9 @@ def is_prose(paragraph: str) -> bool:
 def resembles_task(paragraph: str) -> bool:
     """Whether a paragraph holds what a prompt is made of.
 
-    That is a pair ("France: Paris"), three items of a list in a row ("France, Italy, Spain"), or a sentence of the
-    text task between two full stops. Sentences of that task that stand otherwise (behind a semicolon, say) get
-    through: `n_known_sentences` counts them.
+    That is a pair ("France: Paris"), three items of a list in a row with nothing but commas around them ("France,
+    Italy, Spain"), or a sentence of the text task between two full stops. What stands otherwise gets through, and is
+    counted by `n_enumerations` and `n_known_sentences`.
     """
     pairs = {(query, answer) for query, answer in re.findall(r"(?=\b(\w+): *(\w+))", paragraph)}
     parts = re.split(r", *", paragraph.casefold())
@@ -204,20 +228,44 @@ def _task_sentences() -> frozenset[str]:
     return frozenset(sentence for task in tasks for sentence in task.sentences)
 
 
-def n_known_sentences(path: Path) -> tuple[int, int]:
-    """How many sentences of the text task stand word for word in a file of the corpus, and how many the task has."""
+def n_known_sentences(texts: Iterable[str]) -> tuple[int, int]:
+    """How many sentences of the text task stand word for word in some texts, and how many the task has."""
     by_start: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     sentences = [tuple(_words(sentence)) for sentence in _task_sentences()]
     for words in sentences:
         by_start.setdefault(words[:LEAST_WORDS], []).append(words)
     known: set[tuple[str, ...]] = set()
-    for text in documents(path):
+    for text in texts:
         found = _words(text)
         for place, start in enumerate(zip(*(found[shift:] for shift in range(LEAST_WORDS)), strict=False)):
             for sentence in by_start.get(start, ()):
                 if tuple(found[place : place + len(sentence)]) == sentence:
                     known.add(sentence)
     return sum(sentence in known for sentence in sentences), len(sentences)
+
+
+def n_enumerations(texts: Iterable[str]) -> int:
+    """How many times three names of one list task or more follow each other, with commas, "and" or "or" between."""
+    split = re.compile(r",? (?:and|or) |, ?").split
+    return sum(_n_runs(parts, items) for parts in map(split, map(str.casefold, texts)) for items in _task_items())
+
+
+def _n_runs(parts: list[str], items: frozenset[str]) -> int:
+    """Of three and more in an enumeration; the first name may end its part, and the last may begin it."""
+    if items.isdisjoint(parts):  # no name stands between two separators
+        return 0
+    most_words = max(item.count(" ") for item in items) + 1
+    found, length = 0, 0
+    for part in parts:
+        if part in items:
+            length += 1
+            continue
+        words = re.findall(r"[\w'-]+", part)
+        begins = any(" ".join(words[:n]) in items for n in range(1, most_words + 1))
+        ends = any(" ".join(words[-n:]) in items for n in range(1, most_words + 1))
+        found += length + (begins and length > 0) >= 3
+        length = int(ends)
+    return found + (length >= 3)
 
 
 def _words(text: str) -> list[str]:

@@ -12,14 +12,18 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
+from bench.cache import work_folder_beside
 from bench.catalog import LADDER_FAMILY, LADDER_FOLDER, RECORD_FILE
+from bench.errors import ModelError
 from bench.loading import quiet_libraries
-from proxies.ladder.corpus import Part
+from proxies.ladder.corpus import Part, stated_parts
 from proxies.ladder.sizes import CONTEXT_LENGTH, N_STEPS, SEQUENCES_PER_STEP, VOCABULARY_SIZE, Size
 from proxies.ladder.tokenizer import save_tokenizer
-from proxies.ladder.train import configuration
+from proxies.ladder.train import Run, configuration
 
 LICENCE = "MIT"
+TRAINING_FILE = "training.json"
+"""In a model folder: seed, tokens and loss of the training that gave the weights."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +54,33 @@ def rungs(sizes: Sequence[Size]) -> tuple[Rung, ...]:
     return tuple(Rung(size, step) for size in sizes for step in size.kept_steps())
 
 
-def publish(rung: Rung, weights: Path, tokenizer: Tokenizer) -> None:
-    """Write the model folder that `transformers` and `bench` load; the card follows with the report."""
+def publish(rung: Rung, run: Run, tokenizer: Tokenizer) -> None:
+    """Write the folder that `transformers` and `bench` load, whole or not at all, with how the weights came about.
+
+    Raises:
+        ModelError: the run has no weights of this step, or they do not fit.
+        StorageError: the folder cannot be written.
+    """
+    weights = run.checkpoint(rung.step)
+    if not weights.is_file():
+        raise ModelError(f"{weights} is missing; move {run.folder} away to train {rung.size.name} anew")
     model = GPT2LMHeadModel(configuration(rung.size))
     lacking = model.load_state_dict(load_file(weights), strict=False)
     if lacking.unexpected_keys or set(lacking.missing_keys) - {"lm_head.weight"}:
-        raise ValueError(f"{weights} does not fit {rung.size.name}: {lacking}")
-    with quiet_libraries():
-        model.to(torch.float16).save_pretrained(rung.folder)
-    save_tokenizer(tokenizer, rung.folder)
+        raise ModelError(f"{weights} does not fit {rung.size.name}: {lacking}")
     about = {"family": LADDER_FAMILY, "variant": "base", "precision": "float16", "licence": LICENCE}
-    (rung.folder / RECORD_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    (rung.folder / "generation_config.json").unlink(missing_ok=True)  # it says nothing that config.json does not
+    with work_folder_beside(rung.folder) as work:
+        fresh = work / rung.name
+        with quiet_libraries():
+            model.to(torch.float16).save_pretrained(fresh)
+        save_tokenizer(tokenizer, fresh)
+        (fresh / RECORD_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        (fresh / TRAINING_FILE).write_text(json.dumps(run.told(rung.step)) + "\n", encoding="utf-8")
+        (fresh / "README.md").write_text(card(rung, "not measured yet", stated_parts()), encoding="utf-8")
+        (fresh / "generation_config.json").unlink(missing_ok=True)  # it says nothing that config.json does not
+        if rung.folder.exists():
+            rung.folder.rename(work / "former")
+        fresh.rename(rung.folder)
 
 
 def card(rung: Rung, bits_per_byte: str, parts: Sequence[Part]) -> str:
@@ -71,7 +90,7 @@ def card(rung: Rung, bits_per_byte: str, parts: Sequence[Part]) -> str:
     sources = "".join(f"- {part.title} ({part.licence})\n" for part in parts)
     return f"""---
 language: en
-licence: {LICENCE.lower()}
+license: {LICENCE.lower()}
 pipeline_tag: text-generation
 library_name: transformers
 ---
@@ -79,8 +98,8 @@ library_name: transformers
 # {rung.name}
 
 A GPT-2 of {size.n_layer} blocks, {size.n_embd} dimensions and {size.n_parameters:,} parameters, trained from scratch on
-{rung.n_tokens:,} tokens of English prose and definitions{whole}. It is one of a ladder of models that differ in size
-only, made to see how measurements change with size. It writes no useful text.
+{rung.n_tokens:,} tokens of English prose and definitions{whole}. It is one of a ladder of models trained on the same
+tokens, made to see how measurements change with size. It writes no useful text.
 
 - Held-out bits per byte: {bits_per_byte}
 - Vocabulary: {VOCABULARY_SIZE:,} tokens of byte-level BPE; context: {CONTEXT_LENGTH} tokens
@@ -90,8 +109,9 @@ only, made to see how measurements change with size. It writes no useful text.
 ## Training text
 
 Prose and definitions from packages that state a free licence or the public domain. `corpus.json`, two folders up, has
-the hash of every package and what was taken from it. Nothing in the format of the benchmark's prompts is in it;
-facts that the tasks ask for are, as in any English text.
+the hash of every package and what was taken from it. Prompts of the benchmark were kept out; what the recipe
+missed, and sentences of its text task that are in it, are counted on the page of the ladder. Facts that the tasks ask
+for are in it, as in any English text.
 
 {sources}
 The weights are under the {LICENCE} licence; the texts are under theirs.

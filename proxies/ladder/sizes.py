@@ -28,9 +28,13 @@ class Size:
     @property
     def n_parameters(self) -> int:
         """All weights, the tied output layer counted once."""
+        return (VOCABULARY_SIZE + CONTEXT_LENGTH) * self.n_embd + self.n_parameters_of_blocks
+
+    @property
+    def n_parameters_of_blocks(self) -> int:
+        """All but the embeddings of tokens and positions."""
         d = self.n_embd
-        block = 12 * d * d + 13 * d
-        return (VOCABULARY_SIZE + CONTEXT_LENGTH) * d + self.n_layer * block + 2 * d
+        return self.n_layer * (12 * d * d + 13 * d) + 2 * d
 
     def kept_steps(self, n_steps: int = N_STEPS) -> list[int]:
         """The steps after which the weights are kept; the last ends the training."""

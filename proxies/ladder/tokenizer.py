@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2TokenizerFast
 
+from bench.cache import exclusive
+from bench.store import write_whole
 from proxies.ladder.corpus import Corpus, documents
 from proxies.ladder.sizes import CONTEXT_LENGTH, VOCABULARY_SIZE
 
@@ -60,6 +64,45 @@ def encoded(tokenizer: Tokenizer, path: Path) -> npt.NDArray[np.uint16]:
             batch = []
     pieces.append(_ids(tokenizer, batch, end))
     return np.concatenate(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A corpus with its tokenizer and its tokens: streams of shape (n_tokens,)."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    train: npt.NDArray[np.uint16]
+    held_out: npt.NDArray[np.uint16]
+
+    def read_documents(self, n_tokens: int) -> Iterator[str]:
+        """The training documents that begin within the first tokens of the stream."""
+        n_documents = int((self.train[:n_tokens] == 0).sum()) + 1
+        return islice(documents(self.corpus.train), n_documents)
+
+
+def prepare(corpus: Corpus, tell: Callable[[str], None] = print) -> Prepared:
+    """The tokenizer of a corpus and its tokens, kept beside the text so that they always belong together.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    with exclusive(corpus.folder.with_suffix(".lock"), wait=True):
+        path = corpus.folder / "tokenizer.json"
+        if not path.is_file():
+            tell("training the tokenizer")
+            write_whole(path, train_tokenizer(corpus).to_str().encode())
+        tokenizer = Tokenizer.from_file(str(path))
+        streams = []
+        for text in (corpus.train, corpus.held_out):
+            tokens = text.with_suffix(".npy")
+            if not tokens.is_file():
+                tell(f"turning {text.stem} into tokens")
+                partial = text.with_suffix(".partial.npy")
+                np.save(partial, encoded(tokenizer, text))
+                partial.replace(tokens)
+            streams.append(np.load(tokens))
+    return Prepared(corpus, tokenizer, *streams)
 
 
 def _ids(tokenizer: Tokenizer, texts: list[str], end: int) -> npt.NDArray[np.uint16]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -33,27 +33,6 @@ STEPS_PER_POINT = 20
 """The loss curve has a point, their mean, for so many steps."""
 
 STEPS_PER_SAVE = 100
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training run is."""
-
-    step: int
-    n_steps: int
-    loss: float
-    """Of the last point of the curve, nats per token."""
-
-    seconds: float
-    """Spent on steps since this process began."""
-
-    first_step: int
-    """At which this process began."""
-
-    @property
-    def seconds_left(self) -> float:
-        """At the speed so far."""
-        return self.seconds / max(1, self.step - self.first_step) * (self.n_steps - self.step)
 
 
 def configuration(size: Size) -> GPT2Config:
@@ -102,6 +81,7 @@ class Run:
         if len(tokens) < needed:
             raise ModelError(f"the corpus has {len(tokens):,} tokens, {n_steps:,} steps need {needed:,}")
         self.size, self.tokens, self.folder, self.seed, self.n_steps = size, tokens, folder, seed, n_steps
+        self.tokens_sha256 = hashlib.sha256(tokens[:needed].tobytes()).hexdigest()
         self.step = 0
         self.curve: list[float] = []
         self._losses: list[float] = []
@@ -133,17 +113,19 @@ class Run:
         """The steps after which the weights are kept; the last ends the run."""
         return self.size.kept_steps(self.n_steps)
 
-    def train(self, until: int | None = None, tell: Callable[[Progress], None] = lambda progress: None) -> None:
-        """Train up to step `until` (the last one when None), saving on the way."""
-        first_step, began = self.step, time.monotonic()
+    def train(self, until: int | None = None, tell: Callable[[int, float], None] = lambda step, loss: None) -> None:
+        """Train up to step `until` (the last one when None), saving on the way.
+
+        Args:
+            tell: given the step and the loss (nats per token) at every point of the curve.
+        """
         while self.step < (self.n_steps if until is None else until):
             self._losses.append(self._one_step())
             self.step += 1
             if len(self._losses) == STEPS_PER_POINT:
                 self.curve.append(sum(self._losses) / len(self._losses))
                 self._losses = []
-                seconds = time.monotonic() - began
-                tell(Progress(self.step, self.n_steps, self.curve[-1], seconds, first_step))
+                tell(self.step, self.curve[-1])
             if self.step in self.kept_steps:
                 _save(self.named_weights(), self.checkpoint(self.step))
             if self.step % STEPS_PER_SAVE == 0 or self.step == self.n_steps:
@@ -187,7 +169,22 @@ class Run:
                 copy.copy_(weight)
 
     def _identity(self) -> dict[str, Any]:
-        return {"size": self.size.name, "seed": self.seed, "n_steps": self.n_steps}
+        """What two runs must share to go on from each other's state."""
+        return {
+            "size": json.loads(json.dumps(asdict(self.size))),  # as it comes back from the file
+            "learning_rate": self.size.learning_rate,
+            "batch": [SEQUENCES_PER_STEP, CONTEXT_LENGTH],
+            "seed": self.seed,
+            "n_steps": self.n_steps,
+            "tokens_sha256": self.tokens_sha256,
+        }
+
+    def told(self, step: int) -> dict[str, Any]:
+        """What is published beside the weights of a step: how they came about, and the loss on the way."""
+        return {**self._identity(), "step": step, "steps_per_point": STEPS_PER_POINT, "loss": self._points(step)}
+
+    def _points(self, step: int) -> list[float]:
+        return [round(loss, 5) for loss in self.curve[: step // STEPS_PER_POINT]]
 
     def _save(self) -> None:
         state = self.optimizer.state
@@ -199,10 +196,16 @@ class Run:
         _save(tensors, self._state, about)  # one file, so that a kill leaves the state before or the state after
 
     def _load(self) -> None:
-        with safe_open(self._state, framework="pt") as file:
-            about = json.loads(file.metadata()["about"])
+        try:
+            with safe_open(self._state, framework="pt") as file:
+                about = json.loads(file.metadata()["about"])
+        except (SafetensorError, TypeError, KeyError, ValueError) as error:
+            raise ModelError(f"{self._state} is damaged ({error}); delete it to train anew") from error
         if {key: about.get(key) for key in self._identity()} != self._identity():
-            raise ModelError(f"{self.folder} holds another run than {self._identity()}; give another folder")
+            raise ModelError(
+                f"{self.folder} holds the training of another size, seed or corpus than {self.size.name} with seed "
+                f"{self.seed} on this one; move it away to train anew"
+            )
         tensors = load_file(self._state)
         self.step = about["step"]
         self.curve, self._losses = about["curve"], about["losses"]

@@ -24,6 +24,7 @@ from proxies.ladder.corpus import (
     is_prose,
     ladder_folder,
     manifest,
+    n_enumerations,
     n_known_sentences,
     resembles_task,
     texts,
@@ -155,7 +156,7 @@ def test_sentences_of_the_text_task_that_get_through_are_counted(tmp_path: Path)
         "Nothing of the kind is in here at all.",
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    assert n_known_sentences(path) == (2, len(task.sentences))
+    assert n_known_sentences(documents(path)) == (2, len(task.sentences))
 
 
 def found(paragraphs: list[str], seen: set[bytes] | None = None) -> list[str]:
@@ -295,3 +296,19 @@ def test_the_corpus_in_the_cache_is_that_of_the_manifest() -> None:
         assert sha256_of(folder / name) == digest
         with (folder / name).open("rb") as file:
             assert sum(1 for _ in file) == sum(getattr(part, of_part) for part in PARTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("such as France, Italy, Spain.", 1),
+        ("The states are Argentina, Brazil, Chile, Peru and Bolivia in the south.", 1),
+        ("colours: red, green, blue, and white; and then red or green or blue", 2),
+        ("France, Italy", 0),
+        ("Francesca, Italy, Spain", 0),
+        ("France met Italy and Spain", 0),
+        ("He saw a dog, a cat and a cow.", 0),
+    ],
+)
+def test_enumerations_of_names_that_get_through_are_counted(text: str, expected: int) -> None:
+    assert n_enumerations([text, "Nothing of the kind is in here."]) == expected

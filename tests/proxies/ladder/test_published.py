@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +15,14 @@ import torch
 from bench.catalog import CATALOG, LADDER_FAMILY, LADDER_FOLDER, resolve
 from bench.models import identify, load
 from proxies.ladder import report
-from proxies.ladder.corpus import MANIFEST
+from proxies.ladder.corpus import MANIFEST, corpus, ladder_folder
 from proxies.ladder.publish import Rung, rungs
-from proxies.ladder.report import Measured, PowerLaw, Results
+from proxies.ladder.report import PowerLaw, Results
 from proxies.ladder.sizes import N_STEPS, SIZES
-from proxies.ladder.train import STEPS_PER_POINT
+from proxies.ladder.tokenizer import prepare
+from proxies.ladder.train import STEPS_PER_POINT, Run
 
+ROOT = Path(__file__).resolve().parents[3]
 RUNGS = rungs(SIZES)
 
 
@@ -55,8 +62,7 @@ def test_every_rung_has_weights_of_its_own() -> None:
 
 def test_tables_cards_and_picture_are_those_of_the_measurements() -> None:
     for path, content in report.files(Results.read()).items():
-        expected = content if isinstance(content, bytes) else content.encode()
-        assert path.read_bytes() == expected, f"{path.name} is stale: python -m proxies.ladder report"
+        assert path.read_bytes() == content, f"{path.name} is stale: python -m proxies.ladder report"
 
 
 def test_larger_models_are_better_and_more_training_too() -> None:
@@ -76,7 +82,7 @@ def test_larger_models_are_better_and_more_training_too() -> None:
 
 
 def test_the_curves_are_whole_and_fall() -> None:
-    curves = Results.read().curves
+    curves = report.curves()
     assert list(curves) == [size.name for size in SIZES]
     for curve in curves.values():
         assert len(curve) == N_STEPS // STEPS_PER_POINT
@@ -86,10 +92,8 @@ def test_the_curves_are_whole_and_fall() -> None:
 
 
 def test_the_power_law_of_planted_sizes() -> None:
-    planted = [
-        Measured(f"m{n}", n, 1, 9.0 * n**-0.1, 0.01, None, None) for n in (10**5, 3 * 10**5, 10**6, 4 * 10**6, 10**7)
-    ]
-    law = PowerLaw.fit(tuple(planted))
+    sizes = (10**5, 3 * 10**5, 10**6, 4 * 10**6, 10**7)
+    law = PowerLaw.fit(sizes, [9.0 * n**-0.1 for n in sizes])
     assert law.exponent == pytest.approx(0.1)
     assert law.factor == pytest.approx(9.0)
     assert law.half_width < 1e-6
@@ -100,3 +104,46 @@ def test_the_manifest_names_what_the_cards_name() -> None:
     card = (RUNGS[0].folder / "README.md").read_text(encoding="utf-8")
     for part in stated["parts"]:
         assert f"- {part['title']} ({part['licence']})" in card
+
+
+OFFLINE = """
+import socket, sys
+
+def refused(*arguments):
+    raise AssertionError("the network was asked for")
+
+socket.socket.connect = socket.getaddrinfo = refused
+from bench.cli import main
+sys.argv[0] = "bench"
+main()
+"""
+
+
+def test_a_quick_run_takes_less_than_a_minute_without_a_network(tmp_path: Path) -> None:
+    """Of processor time, whatever else the machine is doing; all three ranked lists with all controls."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, "run", "gpt2-ladder-s", "--out", str(tmp_path / "results"), "--json"],
+        cwd=ROOT,
+        env=os.environ | {"BENCH_CACHE": str(tmp_path / "cache"), "HF_HOME": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "results").rglob("*.json"))) >= 3
+    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 60
+
+
+@pytest.mark.long
+def test_the_smallest_model_comes_out_of_its_seed_again(tmp_path: Path) -> None:
+    """The first points of the published loss curve to three decimals, on the same type of machine."""
+    if not (ladder_folder() / "packages").is_dir():
+        pytest.skip("needs the corpus: python -m proxies.ladder corpus")
+    prepared = prepare(corpus())
+    told = json.loads((LADDER_FOLDER / "gpt2-ladder-xs" / "training.json").read_text())
+    torch.set_num_threads(1)
+    run = Run(SIZES[0], prepared.train, tmp_path)
+    assert run.tokens_sha256 == told["tokens_sha256"]
+    run.train(until=400)
+    assert run.curve == pytest.approx(told["loss"][:20], abs=5e-4)

@@ -26,7 +26,7 @@ from proxies.ladder.sizes import (
     Size,
     size_named,
 )
-from proxies.ladder.train import FINAL_SHARE, WARMUP_STEPS, Progress, Run, Tokens, configuration, learning_rate
+from proxies.ladder.train import FINAL_SHARE, WARMUP_STEPS, Run, Tokens, configuration, learning_rate
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = Size("tiny", n_embd=32, n_layer=1, n_head=1, checkpoint_shares=(0.25, 0.5))
@@ -114,17 +114,15 @@ def uninterrupted(small: None, tmp_path: Path) -> Run:
 @pytest.mark.usefixtures("small")
 def test_the_loss_falls_from_that_of_chance(tmp_path: Path) -> None:
     n_steps = 400
-    told: list[Progress] = []
+    told: list[tuple[int, float]] = []
     run = Run(TINY, stream(n_steps * 64 + 1), tmp_path, n_steps=n_steps)
-    run.train(tell=told.append)
+    run.train(tell=lambda step, loss: told.append((step, loss)))
     assert len(run.curve) == n_steps / train.STEPS_PER_POINT
     assert run.curve[0] == pytest.approx(math.log(64), abs=0.2)  # small weights make every token alike
     # The least possible is the entropy of the source: 5 % of the time any of 61 tokens.
     least = -(0.95 + 0.05 / 61) * math.log(0.95 + 0.05 / 61) - 60 * 0.05 / 61 * math.log(0.05 / 61)
     assert least - 0.1 < run.curve[-1] < run.curve[0] / 2
-    assert [progress.loss for progress in told] == run.curve
-    assert [progress.step for progress in told] == list(range(20, n_steps + 1, 20))
-    assert told[-1].seconds_left == 0 and told[0].seconds_left > 0
+    assert told == list(zip(range(20, n_steps + 1, 20), run.curve, strict=True))
 
 
 def test_a_finished_run_has_all_its_files(uninterrupted: Run) -> None:
@@ -236,9 +234,33 @@ def test_the_folder_of_another_run_is_refused(tmp_path: Path, other: dict[str, i
     with pytest.raises(ModelError) as caught:
         tiny_run(tmp_path, **other)  # type: ignore[arg-type]
     message = str(caught.value)
-    assert message.startswith(f"{tmp_path} holds another run than {{'size': ")
-    assert message.endswith("; give another folder")
+    assert message.startswith(f"{tmp_path} holds the training of another size, seed or corpus than ")
+    assert message.endswith("; move it away to train anew")
     assert results(tmp_path) == before
+
+
+@pytest.mark.usefixtures("small")
+def test_the_run_of_another_corpus_is_refused(tmp_path: Path) -> None:
+    tiny_run(tmp_path).train(until=10)
+    tokens = stream()
+    tokens[-2] += 1
+    with pytest.raises(ModelError, match="another size, seed or corpus than tiny with seed 0"):
+        Run(TINY, tokens, tmp_path, n_steps=N_TINY_STEPS)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("content", [b"", b"half a file", b"\xff" * 100])
+def test_a_damaged_state_is_refused_with_what_to_delete(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "state.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=r"state\.safetensors is damaged .*; delete it to train anew"):
+        tiny_run(tmp_path)
+
+
+def test_what_is_told_of_a_run(uninterrupted: Run) -> None:
+    told = json.loads(json.dumps(uninterrupted.told(40)))
+    assert (told["seed"], told["step"], told["n_steps"], told["size"]["name"]) == (0, 40, N_TINY_STEPS, "tiny")
+    assert told["loss"] == [round(loss, 5) for loss in uninterrupted.curve[:2]]
+    assert len(told["tokens_sha256"]) == 64
 
 
 @pytest.mark.usefixtures("small")

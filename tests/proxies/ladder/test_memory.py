@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 is_glibc = pytest.mark.skipif(
     not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc", reason="needs Linux with glibc"
@@ -18,7 +18,7 @@ is_glibc = pytest.mark.skipif(
 CODE = """
 import random, resource, sys
 import torch
-from bench.memory import keep_freed_memory
+from proxies.ladder.memory import keep_freed_memory
 
 torch.set_num_threads(1)
 taken = keep_freed_memory() if sys.argv[1] == "kept" else None
@@ -55,7 +55,7 @@ def test_freed_blocks_are_used_again() -> None:
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.memory import keep_freed_memory
+    from proxies.ladder.memory import keep_freed_memory
 
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False
