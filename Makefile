@@ -42,11 +42,14 @@ leaderboard: $(READY)
 	$(BIN)/bench leaderboard
 
 # The committed records, from the weights: says first what is missing and how long it takes. Resumable: what is on disk
-# is not measured again. `bench zoo --lane 1/2` and `--lane 2/2` beside each other share the work.
+# is not measured again. `bench zoo --lane 1/2` and `--lane 2/2` beside each other share the work. A model that cannot be
+# had fails the target, but not before the reports on all the others are written; an interruption ends it at once.
 measure: $(READY)
-	$(BIN)/bench zoo --out results
-	$(BIN)/bench leaderboard
-	$(BIN)/python -m proxies.findings
+	trap 'exit 130' INT; status=0; \
+	$(BIN)/bench zoo --out results || status=$$?; \
+	$(BIN)/bench leaderboard || status=$$?; \
+	$(BIN)/python -m proxies.findings || status=$$?; \
+	exit $$status
 
 # The ladder anew: corpus, training, held-out bits per byte. Two to three hours on one core; resumable.
 ladder: $(READY)

@@ -21,6 +21,7 @@ from bench.sources import (
     Wheel,
     WheelMember,
     WheelSource,
+    checkpoint_of,
     cut,
     quoted,
 )
@@ -185,12 +186,48 @@ _HUB_MODELS = (
     ),
 )
 
-CATALOG: dict[str, ModelEntry] = {entry.name: entry for entry in (_SMOLLM2, _GEMMA_3, *_HUB_MODELS)}
+LADDER_FOLDER = Path(__file__).parent.parent / "proxies" / "ladder" / "models"
+"""Models trained from scratch by `proxies/ladder`, small enough to lie beside the code."""
+
+LADDER_FAMILY = "GPT-2 ladder"
+
+
+def _of_ladder(size: str, n_parameters: int, *steps: int) -> tuple[ModelEntry, ...]:
+    """One size of the ladder, and its checkpoints after so many steps."""
+    names = [f"gpt2-ladder-{size}{step}" for step in ("", *(f"-step{step}" for step in steps))]
+    return tuple(
+        ModelEntry(
+            name=name,
+            family=LADDER_FAMILY,
+            n_parameters=n_parameters,
+            variant="base",
+            precision="float16",
+            licence="MIT",
+            source=FolderSource(path=LADDER_FOLDER / name),
+            note="in this package; trained on 15 M tokens" if name == names[0] else "in this package; a checkpoint",
+        )
+        for name in names
+    )
+
+
+_LADDER = (
+    *_of_ladder("xs", 640_768),
+    *_of_ladder("s", 1_146_720, 114, 458, 1831),
+    *_of_ladder("m", 2_072_960, 114, 458, 1831),
+    *_of_ladder("l", 3_846_720),
+    *_of_ladder("xl", 6_901_760),
+)
+
+CATALOG: dict[str, ModelEntry] = {entry.name: entry for entry in (_SMOLLM2, _GEMMA_3, *_LADDER, *_HUB_MODELS)}
 
 
 def names_without_hub() -> tuple[str, ...]:
-    """The catalog names whose weights do not come from the hub."""
-    return tuple(name for name, entry in CATALOG.items() if not isinstance(entry.source, HubSource))
+    """The catalog names whose weights do not come from the hub; checkpoints, which few look for, left out."""
+    return tuple(
+        name
+        for name, entry in CATALOG.items()
+        if not isinstance(entry.source, HubSource) and checkpoint_of(name) is None
+    )
 
 
 def described(entry: ModelEntry) -> dict[str, str | int | None]:

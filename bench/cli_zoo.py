@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 def zoo(
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what is missing, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what is missing, and stop; may fetch models, loads none.")
+    ] = False,
     only: Annotated[
         Literal["emergence", "performance"] | None, typer.Option(help="Only these records. Default: both kinds.")
     ] = None,
@@ -42,17 +46,15 @@ def zoo(
     from bench.terminal_zoo import zoo_tables
     from bench.zoo import ZOO, as_data, plan, select
 
-    names = [name.strip() for name in (models or "").split(",") if name.strip()]
-    jobs = select(ZOO, kind=only, models=names, lane=_lane(lane))
+    jobs = select(ZOO, kind=only, models=_names(models), lane=_lane(lane))
     with Bars("models") as bars:
         found = plan(jobs, out, bars)
     if not as_json:
         print_tables(zoo_tables(found))
     work = _Work(out=out, is_quiet=as_json)
     try:
-        for number, part in enumerate(() if dry_run else found.todo, 1):
-            work.do(part, f"{number}/{len(found.todo)}: {part.job}")
-        work.report()
+        if not dry_run:
+            work.do(found.todo)
     finally:  # what was measured before an interruption
         if as_json:
             print_json(as_data(found) | {"written": work.written, "failed": work.failed})
@@ -72,10 +74,24 @@ class _Work:
     is_quiet: bool
     written: list[str] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
-    has_answers: bool = False
 
-    def do(self, part: JobPlan, title: str) -> None:
-        """Do a job and print what `bench run` and `bench query` do; one that fails is told, and no more."""
+    def do(self, parts: Sequence[JobPlan]) -> None:
+        """Do the jobs and print what `bench run` and `bench query` do; one that fails is told, and no more.
+
+        However it ends, the report on performance is then what the records give: no later call does these jobs again.
+        """
+        from bench.errors import StorageError
+
+        try:
+            for number, part in enumerate(parts, 1):
+                self._do(part, f"{number}/{len(parts)}: {part.job}")
+        except BaseException:  # a signal is no Exception
+            with suppress(StorageError):  # what stopped the work is what is told
+                self._report()
+            raise
+        self._report()
+
+    def _do(self, part: JobPlan, title: str) -> None:
         from bench.errors import BenchError, StorageError
         from bench.terminal import Bars, remark
         from bench.zoo import carry_out
@@ -93,16 +109,20 @@ class _Work:
         finally:
             self._tell(part, outcomes)
 
-    def report(self) -> None:
-        """Bring the report on performance up to date, where there are new answers."""
+    def _report(self) -> None:
         from bench.store import Store
         from bench.terminal import remark
+        from proxies.performance import PICTURE, report
 
-        if self.has_answers:
-            from proxies.performance_files import write_performance_report  # here, because it takes a while
+        store = Store(self.out)
+        stored, rejected = store.performances()
+        text, picture = (self.out / "performance" / name for name in ("report.md", PICTURE))
+        if not stored or (_holds(text, report(stored, rejected)) and picture.is_file()):
+            return
+        from proxies.performance_files import write_performance_report  # here, because it takes a while
 
-            for path in write_performance_report(Store(self.out)):
-                remark(f"{path}: written")
+        for path in write_performance_report(store):
+            remark(f"{path}: written")
 
     def _tell(self, part: JobPlan, outcomes: list[RunOutcome | QueryOutcome]) -> None:
         from bench.performance import PerformanceRecord
@@ -119,7 +139,6 @@ class _Work:
         for line in without_emergence(measured):
             remark(line)
         self.written += [str(one.path) for one in outcomes if not one.was_there]
-        self.has_answers |= bool(answered)
         if n_failed := sum(cell.n_failed for record in answered for cell in record.cells):
             self._fail(part, f"{n_failed} questions failed and count as failed")
 
@@ -128,6 +147,25 @@ class _Work:
 
         self.failed.append({"job": str(part.job), "reason": reason})
         remark(f"{part.job}: not done: {reason}")
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """The names in a list with commas; none for no list."""
+    from bench.errors import UsageError
+
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:  # out of an empty shell variable, say: not a wish for hours of work
+        raise UsageError(f"--models expects names separated by commas, got {text[:80]!r}; leave it out for all models")
+    return names
 
 
 def _lane(text: str) -> tuple[int, int]:

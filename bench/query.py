@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from bench.api.address import checked_base_url
 from bench.api.budget import Budget, Estimate
@@ -36,6 +36,7 @@ from bench.performance import (
     cell,
     sha256,
 )
+from bench.progress import Progress
 from bench.provenance import Start, provenance
 from bench.records import ModelInfo
 from bench.sources import ModelEntry, pinned, source_revision
@@ -63,22 +64,6 @@ REPLIES_FILE = ".replies/replies.sqlite"
 
 
 _NO_KEY_YET = Secret("stands for a key in a dry run")
-
-
-class Progress(Protocol):
-    """Told what is going on."""
-
-    def stage(self, text: str) -> None:
-        """Something without a count begins: fetching, loading, waiting."""
-        ...
-
-    def plan(self, n_units: int) -> None:
-        """This many more questions will be asked."""
-        ...
-
-    def block(self, text: str) -> None:
-        """One question has been answered, or has failed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

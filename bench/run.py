@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
 from bench.activations import Extractor
 from bench.catalog import resolve
@@ -28,6 +27,7 @@ from bench.models import (
     model_info,
     untrained_twin,
 )
+from bench.progress import Progress
 from bench.provenance import Start, provenance
 from bench.records import (
     CONDITIONS,
@@ -72,22 +72,6 @@ class RunOutcome:
     record: EmergenceRecord
     path: Path
     was_there: bool
-
-
-class Progress(Protocol):
-    """Told what is going on."""
-
-    def stage(self, text: str) -> None:
-        """Something without a count begins: fetching, loading."""
-        ...
-
-    def plan(self, n_blocks: int) -> None:
-        """This many more blocks will be measured."""
-        ...
-
-    def block(self, text: str) -> None:
-        """One block has been measured, in the condition `text`."""
-        ...
 
 
 def run(request: RunRequest, progress: Progress) -> tuple[RunOutcome, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -114,6 +115,21 @@ class ModelEntry:
     def origin(self) -> str:
         """Where the weights come from, in words; see the function of that name."""
         return origin(self.source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What the name of a model as it was during its training says."""
+
+    model: str
+    """The name at the end of the training."""
+    step: int
+
+
+def checkpoint_of(name: str) -> Checkpoint | None:
+    """What `MODEL-step114` says: the model after so many steps of its training. None for any other name."""
+    found = re.fullmatch(r"(.+)-step([0-9]+)", name)
+    return None if found is None else Checkpoint(model=found[1], step=int(found[2]))
 
 
 def pinned(entry: ModelEntry, revision: str) -> ModelEntry:

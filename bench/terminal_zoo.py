@@ -58,6 +58,8 @@ def _time_of(part: JobPlan) -> str:
 def _totals(plan: ZooPlan) -> Iterator[str]:
     if plan.n_missing:
         yield f"{plan.n_missing} of {plan.n_records} records are missing, {_time_of_all(plan)}"
+    elif not plan.jobs:
+        yield "this lane has no jobs"
     elif not plan.n_unknown:
         yield f"nothing is missing: all {plan.n_records} records are there"
     if plan.n_unknown:

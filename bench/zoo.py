@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from bench.catalog import CATALOG, LADDER_FAMILY, quoted, resolve
 from bench.completions import Mode
 from bench.errors import ModelError, UsageError
+from bench.progress import Progress
 from bench.query import QueryOutcome, QueryRequest, query
 from bench.query import missing as missing_answers
-from bench.sources import Derivation, ModelEntry
+from bench.sources import ModelEntry, checkpoint_of
 from bench.store import Store
 from bench.suffixes import BITS
 from bench.task_names import find_tasks
+from bench.zoo_weights import ZooWeights
 from tasks import LISTS, PAIRS, RANKED_TASKS, TEXTS
 
 if TYPE_CHECKING:
-    from bench.models import WeightsIdentity
     from bench.request import RunRequest
     from bench.run import RunOutcome
 
@@ -71,7 +71,7 @@ VARIANTS = tuple(f"{original}@int{bits}" for original in ORIGINALS for bits in B
 
 _LADDER_MODELS = tuple(name for name, entry in CATALOG.items() if entry.family == LADDER_FAMILY)
 
-LADDER = tuple(name for name in _LADDER_MODELS if re.fullmatch(r"gpt2-ladder-[a-z]+", name))
+LADDER = tuple(name for name in _LADDER_MODELS if checkpoint_of(name) is None)
 """The fully trained sizes."""
 
 CHECKPOINTS = tuple(name for name in _LADDER_MODELS if name not in LADDER)
@@ -124,22 +124,6 @@ model of 135 M parameters needs."""
 
 TIMED_SECONDS = 1.0
 """A record that took less came out of the cache of replies, and says nothing about the time that asking takes."""
-
-
-class Progress(Protocol):
-    """Told what is going on; see `bench.run.Progress`."""
-
-    def stage(self, text: str) -> None:
-        """Something without a count begins."""
-        ...
-
-    def plan(self, n_units: int) -> None:
-        """This many more units will be done."""
-        ...
-
-    def block(self, text: str) -> None:
-        """One unit has been done."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +220,7 @@ def select(
             raise UsageError(f"{quoted(name)} is not in the zoo; {meant}expected some of {', '.join(names)}")
     number, n_lanes = lane
     if not 1 <= number <= n_lanes:
-        raise UsageError(f"--lane must be one of 1/{n_lanes} to {n_lanes}/{n_lanes}, got {number}/{n_lanes}")
+        raise UsageError(f"--lane expects I/N with I from 1 to N, such as 1/2 or 2/2, got {number}/{n_lanes}")
     chosen = [job for job in jobs if kind in (None, job.kind) and (not models or job.model in models)]
     return dealt(chosen, n_lanes)[number - 1]
 
@@ -270,8 +254,8 @@ def _load(job: Job) -> float:
 
 def plan(jobs: Sequence[Job], out: Path, progress: Progress) -> ZooPlan:
     """What `out` lacks of the jobs, and how long that takes; no weights are loaded, though a model may be fetched."""
-    looked = _Weights(progress=progress)
-    parts = [_looked_at(job, out, looked, progress) for job in jobs]
+    weights = ZooWeights(progress=progress)
+    parts = [_looked_at(job, out, weights, progress) for job in jobs]
     if any(part.missing for part in parts):
         progress.stage("reading how long records took")
         known = timings(Store(out))
@@ -392,7 +376,7 @@ def _timed(part: JobPlan, known: Sequence[Timing]) -> JobPlan:
     return replace(part, seconds=sum(told), n_untimed=len(estimates) - len(told))
 
 
-def _looked_at(job: Job, out: Path, weights: _Weights, progress: Progress) -> JobPlan:
+def _looked_at(job: Job, out: Path, weights: ZooWeights, progress: Progress) -> JobPlan:
     try:
         entry = resolve(job.model)
         known = {entry.name: weights.identity(entry)}
@@ -402,83 +386,14 @@ def _looked_at(job: Job, out: Path, weights: _Weights, progress: Progress) -> Jo
         from bench.run import missing as missing_measurements
 
         absent = {key.task for key in missing_measurements(_run_request(job, job.tasks, out), progress, known)}
-        reasons = weights.undrawable(entry, job, tuple(task for task in job.tasks if task in absent))
+        tasks = tuple(task for task in job.tasks if task in absent)
+        reasons = weights.undrawable(entry, job.model, tasks, job.seed)
     except ModelError as error:
         return JobPlan(job=job, problem=str(error))
     return JobPlan(
         job=job,
-        missing=tuple(task for task in job.tasks if task in absent and task not in reasons),
+        missing=tuple(task for task in tasks if task not in reasons),
         left_out=tuple((task, reasons[task]) for task in job.tasks if task in reasons),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Weights:
-    """What is known of the weights and tokenizers of models: gigabytes of weights are read once, not for each job.
-
-    Attributes:
-        found: by name of a model its identity, or why it cannot be had.
-        reasons: by original, seed and task why there is no population; None where there is one.
-    """
-
-    progress: Progress
-    found: dict[str, WeightsIdentity | ModelError] = field(default_factory=dict)
-    reasons: dict[tuple[str, int, str], str | None] = field(default_factory=dict)
-
-    def identity(self, entry: ModelEntry) -> WeightsIdentity:
-        """The identity that `bench.models.identify` gives.
-
-        Raises:
-            ModelError: the model cannot be had.
-        """
-        if entry.name not in self.found:
-            self.progress.stage(f"{entry.name}: finding the weights")
-            try:
-                self.found[entry.name] = self._identify(entry)
-            except ModelError as error:  # told to every job, but tried once: a network that is down takes its time
-                self.found[entry.name] = error
-        found = self.found[entry.name]
-        if isinstance(found, ModelError):
-            raise found
-        return found
-
-    def _identify(self, entry: ModelEntry) -> WeightsIdentity:
-        from bench.models import identify
-
-        if entry.original is None or entry.derivation != Derivation(n_bits=entry.derivation.n_bits):
-            return identify(entry, self.progress.stage)
-        return rounded_identity(entry, self.identity(entry.original))
-
-    def undrawable(self, entry: ModelEntry, job: Job, tasks: tuple[str, ...]) -> dict[str, str]:
-        """Why tasks have no population under the tokenizer of a model, which derived models share with their original.
-
-        Raises:
-            ModelError: the tokenizer cannot be had.
-        """
-        from bench.run import undrawable
-
-        original = (entry.original or entry).name
-        unknown = tuple(task for task in tasks if (original, job.seed, task) not in self.reasons)
-        if unknown:
-            self.progress.stage(f"{original}: looking for names in its tokenizer")
-            reasons = undrawable(_run_request(job, unknown, Path()), job.model)
-            self.reasons.update({(original, job.seed, task): reasons.get(task) for task in unknown})
-        told = {task: self.reasons[original, job.seed, task] for task in tasks}
-        return {task: reason for task, reason in told.items() if reason is not None}
-
-
-def rounded_identity(entry: ModelEntry, original: WeightsIdentity) -> WeightsIdentity:
-    """What `bench.models.identify` says of a model in fewer bits, from what it said of the original."""
-    from bench.derived import recipe_sha256
-    from bench.fetch import fetch
-    from bench.models import WeightsIdentity
-    from bench.weights import configuration_listing, files_sha256
-
-    digest = recipe_sha256(original.weights_sha256, entry.derivation)
-    return WeightsIdentity(
-        revision=f"{original.revision}{entry.derivation.suffix}",
-        weights_sha256=digest,
-        files_sha256=files_sha256(configuration_listing(fetch(entry)), digest),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
+
+from bench.sources import checkpoint_of
 
 
 def made_from_another(name: str) -> Literal["derived", "checkpoint"] | None:
@@ -13,4 +14,4 @@ def made_from_another(name: str) -> Literal["derived", "checkpoint"] | None:
     """
     if "@" in name:
         return "derived"
-    return "checkpoint" if re.search(r"-step\d+$", name) else None
+    return "checkpoint" if checkpoint_of(name) else None

@@ -22,9 +22,9 @@ from bench.catalog import resolve
 from bench.errors import Refusal, UsageError
 from bench.estimators import ESTIMATORS, Estimator, MutualInformation, Pairs
 from bench.models import checked_device, identify
+from bench.progress import Progress
 from bench.provenance import Start, provenance
 from bench.records import METHOD_VERSION, Bits, in_bits
-from bench.run import Progress
 from bench.store import Store
 from tasks.seeds import generator
 

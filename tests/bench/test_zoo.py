@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
+import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ from transformers import AutoModelForCausalLM
 
 import bench.models
 from bench.catalog import CATALOG, LADDER_FAMILY, resolve
-from bench.errors import UsageError
+from bench.cli_zoo import zoo
+from bench.errors import StorageError, UsageError
 from bench.models import identify
+from bench.query import QueryOutcome
 from bench.records import ModelInfo
+from bench.run import RunOutcome
 from bench.store import Store
 from bench.terminal_zoo import duration
 from bench.zoo import (
@@ -28,16 +33,17 @@ from bench.zoo import (
     LEAST_SCALE,
     ZOO,
     Job,
+    JobPlan,
     Timing,
     as_data,
     carry_out,
     dealt,
     estimated_seconds,
     plan,
-    rounded_identity,
     select,
     timings,
 )
+from bench.zoo_weights import rounded_identity
 from tasks import TASKS
 from tests.bench.test_run import Told
 from tests.bench.tiny_models import save_list_model
@@ -142,6 +148,58 @@ def test_after_a_kill_only_the_rest_is_missing(model: str, tmp_path: Path) -> No
     assert [outcome.record.key.task for outcome in carry_out(left.jobs[1], tmp_path, Told())] == ["country"]
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), StorageError("disk full")], ids=["signal", "disk"])
+def test_the_report_holds_what_was_answered_before_an_interruption(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException
+) -> None:
+    first = jobs_of(model)[1]
+
+    def stopped(part: JobPlan, *rest: Any) -> Iterator[RunOutcome | QueryOutcome]:
+        if part.job != first:
+            raise stop
+        yield from carry_out(part, *rest)
+
+    monkeypatch.setattr("bench.zoo.ZOO", (first, replace(first, seed=1)))
+    monkeypatch.setattr("bench.zoo.carry_out", stopped)
+    with pytest.raises(type(stop)) as raised:
+        zoo(out=tmp_path)
+    assert raised.value is stop
+    assert "## tiny, completion" in (tmp_path / "performance/report.md").read_text()
+    assert (tmp_path / "performance/picture.svg").exists()
+
+
+def test_what_stopped_the_work_is_told_also_where_no_report_can_be_written(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(part: JobPlan, *rest: Any) -> Iterator[RunOutcome | QueryOutcome]:
+        yield from carry_out(part, *rest)
+        (tmp_path / "performance/report.md").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.zoo.ZOO", jobs_of(model)[1:])
+    monkeypatch.setattr("bench.zoo.carry_out", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        zoo(out=tmp_path)
+
+
+def test_a_report_that_a_kill_left_behind_is_brought_up_to_date_though_nothing_is_missing(
+    bench_zoo: Callable[..., Answer], model: str, tmp_path: Path
+) -> None:
+    jobs, where = jobs_of(model)[1:], ("--out", str(tmp_path))
+    list(carry_out(plan(jobs, tmp_path, Told()).jobs[0], tmp_path, Told()))  # and killed before the report
+    report, picture = (tmp_path / "performance" / name for name in ("report.md", "picture.svg"))
+    assert bench_zoo(jobs, *where, "--dry-run")[0] == 0
+    assert not report.exists()  # a dry run writes nothing
+    assert bench_zoo(jobs, *where)[:2] == (0, "nothing is missing: all 2 records are there\n")
+    right = report.read_bytes()
+    assert b"## tiny, completion" in right
+    report.write_text("as it was before")
+    picture.unlink()
+    _, _, err = bench_zoo(jobs, *where)
+    assert err.count(": written") == 2 and report.read_bytes() == right and picture.exists()
+    assert ": written" not in bench_zoo(jobs, *where)[2]
+
+
 def test_a_record_that_was_deleted_is_missing_again(model: str, tmp_path: Path) -> None:
     (job,) = jobs_of(model)[:1]
     (outcome,) = carry_out(plan([job], tmp_path, Told()).jobs[0], tmp_path, Told())
@@ -218,6 +276,29 @@ def test_a_job_that_fails_is_told_and_the_next_is_done(
     assert "bad, emergence" in failure["job"] and "nan" in failure["reason"].lower()
 
 
+def test_help_says_that_a_dry_run_may_fetch_models(bench_zoo: Callable[..., Answer]) -> None:
+    status, out, _ = bench_zoo(ZOO, "--help")
+    shown = " ".join(re.findall(r"[\w,;.]+", out))  # without the frame and its line breaks
+    assert status == 0 and "Tell what is missing, and stop; may fetch models, loads none." in shown
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("failing", ["", "zoo", "leaderboard", "proxies.findings"])
+def test_make_measure_writes_the_reports_and_keeps_the_status(failing: str, tmp_path: Path) -> None:
+    ready, log = tmp_path / "venv/.ready", tmp_path / "log"
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    ready.touch()
+    for name in ("bench", "python"):
+        program = tmp_path / "venv/bin" / name
+        program.write_text(f'#!/bin/sh\necho "$*" >>{log}\ncase " $* " in *" {failing or "none"} "*) exit 7 ;; esac\n')
+        program.chmod(0o755)
+    made = subprocess.run(
+        ["make", "measure", f"VENV={tmp_path / 'venv'}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert log.read_text().splitlines() == ["zoo --out results", "leaderboard", "-m proxies.findings"]
+    assert (made.returncode, "Error 7" in made.stderr) == ((2, True) if failing else (0, False))
+
+
 def test_json_tells_every_job(bench_zoo: Callable[..., Answer], model: str, tmp_path: Path) -> None:
     status, out, _ = bench_zoo(jobs_of(model), "--out", str(tmp_path), "--dry-run", "--json")
     content = json.loads(out)
@@ -235,8 +316,10 @@ def test_json_tells_every_job(bench_zoo: Callable[..., Answer], model: str, tmp_
     ("arguments", "message"),
     [
         (("--models", "smollm2-135m"), "'smollm2-135m' is not in the zoo; did you mean smollm2-135m-instruct?"),
-        (("--lane", "3/2"), "--lane must be one of 1/2 to 2/2, got 3/2"),
-        (("--lane", "0/2"), "got 0/2"),
+        (("--lane", "3/2"), "--lane expects I/N with I from 1 to N, such as 1/2 or 2/2, got 3/2"),
+        (("--lane", "0/2"), "such as 1/2 or 2/2, got 0/2"),
+        (("--lane", "0/0"), "such as 1/2 or 2/2, got 0/0"),
+        (("--lane", "1/0"), "such as 1/2 or 2/2, got 1/0"),
         (("--lane", "half"), "--lane expects I/N, such as 1/2, got 'half'"),
         (("--only", "speed"), "speed"),
     ],
@@ -252,6 +335,26 @@ def test_jobs_are_chosen_by_kind_and_model() -> None:
         ("performance", "gemma-3-270m"), ("performance", "gemma-3-270m@int2"),
     ]  # fmt: skip
     assert select(ZOO) == ZOO
+
+
+@pytest.mark.parametrize("text", ["", ",", " , "])
+def test_an_empty_list_of_models_is_not_all_models(
+    bench_zoo: Callable[..., Answer], model: str, tmp_path: Path, text: str
+) -> None:
+    status, out, err = bench_zoo(jobs_of(model), "--out", str(tmp_path), "--dry-run", "--models", text)
+    assert (status, out) == (2, "")
+    assert err == f"bench: --models expects names separated by commas, got {text!r}; leave it out for all models\n"
+
+
+@pytest.mark.parametrize("lane", [(0, 0), (1, 0), (-1, -1), (-1, 2)])
+def test_a_lane_that_cannot_be_is_refused_in_python_too(lane: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="expects I/N with I from 1 to N"):
+        select(ZOO, lane=lane)
+
+
+def test_a_lane_without_jobs_says_so(bench_zoo: Callable[..., Answer], model: str, tmp_path: Path) -> None:
+    answer = bench_zoo(jobs_of(model), "--out", str(tmp_path), "--lane", "9999/9999")
+    assert answer[:2] == (0, "this lane has no jobs\n")
 
 
 @pytest.mark.parametrize("n_lanes", [1, 2, 3, 7, len(ZOO) + 5])
