@@ -16,19 +16,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from bench.intervals import mean_over_seeds, wilson
+from bench.intervals import Z_95, mean_over_seeds, wilson
 from bench.performance import Cell
-from bench.records import Bits, Condition, EmergenceRecord, Measurement, ModelInfo, as_array
+from bench.records import Bits, Condition, EmergenceRecord, Measurement, ModelInfo, RecordKey, as_array
 from bench.store import StoredPerformance, StoredRecord
+from bench.suffixes import BITS
 from proxies.leaderboard import Entry, Setting, rankings
-from proxies.performance import by_subject, cells_of
+from proxies.performance import cells_of
 from tasks import RANKED_TASKS
 
 LADDER = ("gpt2-ladder-xs", "gpt2-ladder-s", "gpt2-ladder-m", "gpt2-ladder-l", "gpt2-ladder-xl")
-"""One architecture and one training in five sizes, from the smallest."""
+"""One architecture in five sizes, from the smallest. As in `bench.zoo`, which measures and is not imported here."""
 ORIGINALS = ("smollm2-135m-instruct", "gemma-3-270m")
-"""Published models, of which there are versions in fewer bits."""
-N_BITS = (8, 4, 3, 2)
+"""Published models, of which there are versions in fewer bits. As in `bench.zoo`."""
 
 TEXT = "text-sample"
 SHOTS_OF_ACCURACY = 4
@@ -37,9 +37,18 @@ SHOTS_OF_ACCURACY = 4
 RESOLUTION = 1e-6
 """Records keep 6 decimals: what is smaller is rounding."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number with its standard error, in bits or in what its reading says."""
+
+    value: float
+    error: float
+
+
 Runs = Mapping[int, tuple[EmergenceRecord, ...]]
 """By seed, the records that a number is the mean over."""
-Reading = Callable[[EmergenceRecord, Condition, int], Bits | None]
+Reading = Callable[[EmergenceRecord, Condition, int], Estimate | None]
 """A number of one record, in one condition at one number of shots; None where it was refused."""
 Cells = Mapping[str, Mapping[int, Cell]]
 """Performance by task and number of shots."""
@@ -149,7 +158,7 @@ def read(stored: Sequence[StoredRecord], performances: Sequence[StoredPerformanc
         subjects=subjects,
         refused=frozenset(refused - everywhere),
         elsewhere=frozenset(everywhere - set(subjects)),
-        performance=_performance(performances),
+        performance=_performance(performances, {name: entry.records[0].record.key for name, entry in chosen.items()}),
     )
 
 
@@ -168,32 +177,66 @@ def combined(*terms: tuple[float, Interval]) -> Interval:
     return Interval(value=value, low=value - math.sqrt(below), high=value + math.sqrt(above))
 
 
-def mean_over_blocks(record: EmergenceRecord, condition: Condition, n_shots: int) -> Bits | None:
+def mean_over_blocks(record: EmergenceRecord, condition: Condition, n_shots: int) -> Estimate | None:
     """Emergence as the leaderboard has it."""
-    return record.summary[n_shots - 1].curve[record.measurements["trained"].headline][condition]
+    bits: Bits | None = record.summary[n_shots - 1].curve[record.measurements["trained"].headline][condition]
+    return None if bits is None else Estimate(value=bits.value_bits, error=bits.error_bits)
 
 
-def after_first_block(record: EmergenceRecord, condition: Condition, n_shots: int) -> Bits | None:
+def after_first_block(record: EmergenceRecord, condition: Condition, n_shots: int) -> Estimate | None:
     """Emergence over all blocks but the first, which knows nothing at a separator: it weighs most in shallow models."""
     values, errors = by_block(record.measurements[condition], record.summary[n_shots - 1].position)
     if len(values) < 2 or np.isnan(values).any():
         return None
     error = math.sqrt(float(np.square(errors[1:]).sum())) / (len(values) - 1)
-    return Bits(value_bits=float(values[1:].mean()), error_bits=error)
+    return Estimate(value=float(values[1:].mean()), error=error)
 
 
-def spread_over_blocks(record: EmergenceRecord, condition: Condition, n_shots: int) -> Bits | None:
-    """Standard deviation of emergence over all blocks but the first; None where those are fewer than two.
-
-    Its error is what the errors of the blocks make of it. That of the choice of blocks there is none: they are all.
-    """
+def variance_over_blocks(record: EmergenceRecord, condition: Condition, n_shots: int) -> Estimate | None:
+    """Variance of emergence over all blocks but the first, in squared bits; None where those are fewer than two."""
     values, errors = by_block(record.measurements[condition], record.summary[n_shots - 1].position)
-    values, errors = values[1:], errors[1:]
-    if len(values) < 2 or np.isnan(values).any():
+    if len(values) < 3 or np.isnan(values).any():
         return None
-    deviations, spread = values - values.mean(), float(values.std(ddof=1))
-    slopes = deviations / ((len(values) - 1) * spread) if spread > 0 else np.ones_like(values)
-    return Bits(value_bits=spread, error_bits=math.sqrt(float(np.square(slopes * errors).sum())))
+    return variance_of(values[1:], errors[1:])
+
+
+def variance_of(values: npt.NDArray[np.float64], errors: npt.NDArray[np.float64]) -> Estimate:
+    """Sample variance of numbers that are known up to independent normal errors; it may be below 0, and is not clipped.
+
+    The errors alone make estimates differ, by their mean square on average: that much is taken off. The error is what
+    the errors of the numbers make of it. That of the choice of numbers there is none: they are all there are.
+
+    Args:
+        values: shape (n,), n at least 2.
+        errors: standard errors, shape (n,).
+
+    Source: mean and variance of a quadratic form in normal variables, x'Ax with A the centring matrix over n - 1. Its
+    variance is 2 tr(AVAV) + 4 m'AVAm; the means m are not known, and x in their place adds 4 tr(AVAV) on average,
+    which is taken off, down to what the variance is where all means are equal. Added is what a score interval (as
+    Wilson's is one) has more, since it takes the variance at its ends and not in its middle: without it, intervals of
+    few numbers whose spread is about twice their error hold the truth in 80 % of cases.
+    """
+    n = len(values)
+    centring = (np.eye(n) - 1 / n) / (n - 1)
+    variances = np.square(errors)
+    slopes = centring @ values
+    noise = 2 * float(np.sum(np.square(centring) * np.outer(variances, variances)))
+    at_the_middle = max(4 * float(np.square(slopes) @ variances) - noise, noise)
+    at_the_ends = at_the_middle + (2 * Z_95 * float(variances.mean()) / (n - 1)) ** 2
+    return Estimate(value=float(values.var(ddof=1) - variances.mean()), error=math.sqrt(at_the_ends))
+
+
+def spread_over_blocks(runs: Runs, n_shots: int, condition: Condition = "trained") -> Interval | None:
+    """Standard deviation of emergence over all blocks but the first: the root of its variance, mean over records.
+
+    The interval is that of the variance, with the roots of its ends: near 0, where a standard deviation is nothing like
+    normal, it is as good as elsewhere. What is below 0 has the root 0, for no spread is.
+    """
+    variance = contrast(Term(runs=runs, condition=condition, n_shots=n_shots), reading=variance_over_blocks)
+    if variance is None:
+        return None
+    value, low, high = (math.sqrt(max(end, 0.0)) for end in (variance.value, variance.low, variance.high))
+    return Interval(value=value, low=low, high=high)
 
 
 def by_block(measurement: Measurement, position: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -225,12 +268,12 @@ def contrast(*terms: Term, reading: Reading = mean_over_blocks) -> Interval | No
         for term in terms:
             records = term.runs[seed]
             for record in records:
-                bits = reading(record, term.condition, term.n_shots)
-                if bits is None:
+                found = reading(record, term.condition, term.n_shots)
+                if found is None:
                     return None
                 share = term.weight / len(records)
-                value += share * bits.value_bits
-                error_of[record.measurements[term.condition].key.digest(), term.n_shots] += share * bits.error_bits
+                value += share * found.value
+                error_of[record.measurements[term.condition].key.digest(), term.n_shots] += share * found.error
         values.append(value)
         errors.append(math.sqrt(math.fsum(error**2 for error in error_of.values())))
     if not seeds:
@@ -289,6 +332,16 @@ def tasks_asked(performance: Mapping[str, Cells], names: Iterable[str]) -> tuple
         if name in performance
     ]
     return tuple(sorted(set.intersection(*asked))) if asked else ()
+
+
+def versions(original: str) -> tuple[str, ...]:
+    """A model and what is made of it in fewer bits, from the most."""
+    return original, *(f"{original}@int{n_bits}" for n_bits in BITS)
+
+
+def common_tasks(measured: Measured, original: str) -> tuple[str, ...]:
+    """The one set of tasks that accuracies of a model and its versions are compared on: all that are there have it."""
+    return tasks_asked(measured.performance, versions(original))
 
 
 def above_chance(performance: Mapping[str, Cells], name: str, tasks: Sequence[str]) -> Interval | None:
@@ -350,7 +403,11 @@ def _by_seed(entry: Entry) -> Runs:
 
 
 def _text(stored: Sequence[StoredRecord], entry: Entry) -> Runs:
-    """Of the same weights and settings, the newest version of the text; the latest record of each seed."""
+    """Of the same weights and settings, one population of text at one size; the latest record of each seed.
+
+    Of several the newest version of the text counts, then the preset of the lists, then that with the most seeds, then
+    the latest.
+    """
     first = entry.records[0].record
 
     def identity(record: EmergenceRecord) -> tuple[object, ...]:
@@ -358,21 +415,52 @@ def _text(stored: Sequence[StoredRecord], entry: Entry) -> Runs:
         settings = json.dumps(key.settings, sort_keys=True)
         return key.model, key.files_sha256, key.dtype, record.bos_token, key.estimator, settings, key.method_version
 
-    found = [
-        item.record
-        for item in sorted(stored, key=lambda item: (item.record.provenance.date, item.path))
-        if item.record.key.task == TEXT and item.record.key.limit is None and identity(item.record) == identity(first)
-    ]
-    newest = max((record.key.task_version for record in found), default=0)
-    return {record.key.seed: (record,) for record in found if record.key.task_version == newest}
+    found: defaultdict[tuple[object, ...], dict[int, EmergenceRecord]] = defaultdict(dict)
+    for item in sorted(stored, key=lambda item: (item.record.provenance.date, item.path)):
+        key = item.record.key
+        if key.task == TEXT and key.limit is None and identity(item.record) == identity(first):
+            population = key.task_version, key.task_hash, key.preset, key.n_names, key.n_shots
+            found[population].pop(key.seed, None)  # so that the latest is the last
+            found[population][key.seed] = item.record
+
+    def preference(population: tuple[object, ...]) -> tuple[object, ...]:
+        runs = list(found[population].values())
+        last = runs[-1]
+        is_alike = last.key.preset == first.key.preset
+        return last.key.task_version, is_alike, len(runs), last.provenance.date, population
+
+    chosen = found[max(found, key=preference)] if found else {}
+    return {seed: (record,) for seed, record in sorted(chosen.items())}
 
 
-def _performance(stored: Sequence[StoredPerformance]) -> dict[str, Cells]:
-    """Of several seeds the first."""
+def _performance(stored: Sequence[StoredPerformance], measured: Mapping[str, RecordKey]) -> dict[str, Cells]:
+    """By model, the answers of the files whose emergence is measured; where there are none of those, the latest.
+
+    Of several seeds of the same files the first.
+
+    Args:
+        measured: by model, a key of its emergence.
+    """
+    by_files: defaultdict[str, defaultdict[tuple[object, ...], list[StoredPerformance]]]
+    by_files = defaultdict(lambda: defaultdict(list))
+    for item in sorted(stored, key=lambda item: (item.record.provenance.date, item.path)):
+        key = item.record.key
+        if key.mode == "completion" and key.provider == "local":
+            by_files[key.model][key.files_sha256, key.dtype, key.seed].append(item)
+
+    def preference(items: Sequence[StoredPerformance]) -> tuple[object, ...]:
+        last = items[-1]
+        key, wanted = last.record.key, measured.get(last.record.key.model)
+        is_same = wanted is not None and key.files_sha256 == wanted.files_sha256
+        is_same_dtype = wanted is not None and key.dtype == wanted.dtype
+        return is_same, is_same and is_same_dtype, -key.seed if is_same else 0, last.record.provenance.date, last.path
+
     found: dict[str, Cells] = {}
-    for subject, tasks in by_subject(stored).items():
-        if subject.mode == "completion" and subject.provider == "local":
-            found.setdefault(subject.model, {task: cells_of(items) for task, items in tasks.items()})
+    for model, groups in sorted(by_files.items()):
+        by_task: defaultdict[str, list[StoredPerformance]] = defaultdict(list)
+        for item in max(groups.values(), key=preference):
+            by_task[item.record.key.task].append(item)
+        found[model] = {task: cells_of(items) for task, items in sorted(by_task.items())}
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 
 from bench.escape import printable
 from bench.records import Condition
+from bench.suffixes import BITS
 from proxies.findings_numbers import (
     LADDER,
-    N_BITS,
     ORIGINALS,
     Interval,
     Measured,
@@ -25,12 +25,14 @@ from proxies.findings_numbers import (
     above_chance,
     after_first_block,
     ceiling,
+    common_tasks,
     contrast,
     mean_over_blocks,
     spread_over_blocks,
     tasks_asked,
+    versions,
 )
-from proxies.findings_tables import plain_names
+from proxies.findings_tables import common_tasks_counted, plain_names
 from proxies.findings_verdicts import ladder
 from proxies.svg import drawn
 from tasks import RANKED_TASKS
@@ -82,13 +84,15 @@ def _plain_subjects(measured: Measured) -> list[Subject]:
     return [measured.subjects[name] for name in plain_names(measured) if name in measured.subjects]
 
 
-def _curve(runs: Runs, n_shots: int, condition: Condition = "trained", reading: Reading = mean_over_blocks) -> Points:
-    """A reading against the number of shots; what was refused is left out."""
-    found = [
-        (shot, contrast(Term(runs=runs, condition=condition, n_shots=shot), reading=reading))
-        for shot in range(1, n_shots + 1)
-    ]
-    return [(float(shot), number) for shot, number in found if number is not None]
+def _shots_of(subject: Subject) -> range:
+    return range(1, subject.n_shots + 1)
+
+
+def _curve(runs: Runs, n_shots: int, condition: Condition = "trained") -> Points:
+    """Emergence against the number of shots; what was refused is left out."""
+    return _numbers(
+        (shot, contrast(Term(runs=runs, condition=condition, n_shots=shot))) for shot in range(1, n_shots + 1)
+    )
 
 
 def _shots(measured: Measured) -> bytes:
@@ -131,7 +135,7 @@ def _text(measured: Measured) -> bytes:
 def _spread(measured: Measured) -> bytes:
     panels: dict[str, Lines] = {
         subject.name: [
-            (style, _curve(subject.lists, subject.n_shots, condition, spread_over_blocks))
+            (style, _numbers((shot, spread_over_blocks(subject.lists, shot, condition)) for shot in _shots_of(subject)))
             for condition, style in STYLES.items()
         ]
         for subject in _plain_subjects(measured)
@@ -205,12 +209,14 @@ def _size(measured: Measured) -> bytes:
 
 
 def _quantisation(measured: Measured) -> bytes:
-    places = ("original", *map(str, N_BITS))
+    places = ("original", *map(str, BITS))
+    of_lists, of_all = ACCURACY_STYLES
+    accuracy_styles = of_lists, replace(of_all, label=f"accuracy, {common_tasks_counted(measured)}")
     above: dict[str, Lines] = {}
     below: dict[str, Lines] = {}
     for original in ORIGINALS:
-        names = [original, *(f"{original}@int{n_bits}" for n_bits in N_BITS)]
-        tasks = tasks_asked(measured.performance, names)
+        names = versions(original)
+        tasks = common_tasks(measured, original)
         found = [(place, measured.subjects[name]) for place, name in enumerate(names) if name in measured.subjects]
         above[original] = [
             (style, _numbers((place, _last(subject, condition)) for place, subject in found))
@@ -218,7 +224,7 @@ def _quantisation(measured: Measured) -> bytes:
         ]
         below[original] = [
             (style, _numbers((place, above_chance(measured.performance, name, of)) for place, name in enumerate(names)))
-            for style, of in zip(ACCURACY_STYLES, (RANKED_TASKS, tasks), strict=True)
+            for style, of in zip(accuracy_styles, (RANKED_TASKS, tasks), strict=True)
         ]
 
     def draw(figure: Figure) -> None:
@@ -238,7 +244,7 @@ def _quantisation(measured: Measured) -> bytes:
         for axes in grid[1]:
             axes.set_xlabel("bits a weight of the blocks")
         figure.legend(
-            handles=_handles((*STYLES.values(), *ACCURACY_STYLES)), loc="outside lower center", ncols=5, frameon=False
+            handles=_handles((*STYLES.values(), *accuracy_styles)), loc="outside lower center", ncols=5, frameon=False
         )
 
     return drawn(

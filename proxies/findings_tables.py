@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from bench.escape import markdown_cell
 from bench.intervals import REFUSED, with_half_width
 from bench.records import Condition
+from bench.sources import checkpoint_of
 from proxies.findings_numbers import (
     LADDER,
-    N_BITS,
     ORIGINALS,
     SHOTS_OF_ACCURACY,
     Interval,
@@ -20,6 +20,7 @@ from proxies.findings_numbers import (
     above_chance,
     after_first_block,
     ceiling,
+    common_tasks,
     contrast,
     gain,
     half,
@@ -29,6 +30,8 @@ from proxies.findings_numbers import (
     spread_over_seeds,
     spread_over_tasks,
     tasks_asked,
+    variance_over_blocks,
+    versions,
 )
 from proxies.findings_verdicts import (
     MOST,
@@ -179,13 +182,14 @@ def _size(measured: Measured) -> str:
         rows.append(_empty(measured, name, header) if subject is None else _size_row(measured, subject))
     sizes = [subject.model.n_parameters for subject in ladder(measured)]
     sentences = [(reading, _said(grows(sizes, numbers))) for reading, numbers in size_readings(measured).items()]
+    before_end = [(subject, checkpoint_of(name)) for name, subject in measured.subjects.items()]
     checkpoints = sorted(
-        (subject for name, subject in measured.subjects.items() if name.rpartition("-step")[0] in LADDER),
-        key=lambda one: (one.model.n_parameters, int(one.name.rpartition("-step")[2])),
+        ((subject, found.step) for subject, found in before_end if found is not None and found.model in LADDER),
+        key=lambda one: (one[0].model.n_parameters, one[1]),
     )
     apart = (
         "\nThe same models before the end of their training, which make no point of the ladder:\n\n"
-        + table(header, [_size_row(measured, one) for one in checkpoints])
+        + table(header, [_size_row(measured, one) for one, _ in checkpoints])
         if checkpoints
         else ""
     )
@@ -287,13 +291,14 @@ _CONDITIONS: tuple[Condition, ...] = ("trained", "untrained_twin", "random_words
 def _spread_shown(subject: Subject, condition: Condition, shot: int) -> str:
     if subject.model.n_blocks < 3:
         return NONE
-    return _bits(contrast(Term(runs=subject.lists, condition=condition, n_shots=shot), reading=spread_over_blocks))
+    found = spread_over_blocks(subject.lists, shot, condition)
+    return REFUSED if found is None else _share(found)
 
 
 def _controls_spread(subject: Subject) -> str:
     if subject.model.n_blocks < 3:
         return ""
-    steps = gains(subject.lists, subject.n_shots, condition="untrained_twin", reading=spread_over_blocks)
+    steps = gains(subject.lists, subject.n_shots, condition="untrained_twin", reading=variance_over_blocks)
     return f". That of the untrained twin: {rises(steps, 'shot').reason}"
 
 
@@ -304,19 +309,20 @@ def _saturated(runs: Runs, shot: int) -> str:
 
 
 def _quantisation(measured: Measured) -> str:
+    compared = common_tasks_counted(measured)
     header = (
         "model", "bits", "emergence (bits)", "over twin", "over random words", "accuracy above chance, ranked lists",
-        "accuracy above chance, all tasks",
+        f"accuracy above chance, {compared}",
     )  # fmt: skip
     differences = (
-        "model", "bits", "emergence", "over random words", "accuracy, all tasks",
+        "model", "bits", "emergence", "over random words", f"accuracy, {compared}",
         f"accuracy minus {MOST:.0%} of the original's",
     )  # fmt: skip
     rows, changed, sentences = [], [], []
     for original in ORIGINALS:
-        for name in (original, *(f"{original}@int{n_bits}" for n_bits in N_BITS)):
+        tasks = common_tasks(measured, original)
+        for name in versions(original):
             bits = name.rpartition("@int")[2] if "@" in name else "original"
-            tasks = tasks_asked(measured.performance, (original, name))
             rows.append(
                 [
                     markdown_cell(original),
@@ -356,6 +362,15 @@ def _quantisation(measured: Measured) -> str:
     )
 
 
+def common_tasks_counted(measured: Measured) -> str:
+    """How many tasks the accuracies of each original and its versions are compared on."""
+    counts = {name: len(common_tasks(measured, name)) for name in ORIGINALS}
+    known = {name: n for name, n in counts.items() if n}
+    if len(set(known.values())) > 1:
+        return "common tasks (" + ", ".join(f"{name}: {n}" for name, n in known.items()) + ")"
+    return f"{next(iter(known.values()))} common tasks" if known else "common tasks"
+
+
 def _emergence_cells(measured: Measured, name: str) -> list[str]:
     subject = measured.subjects.get(name)
     if subject is None:
@@ -371,6 +386,8 @@ def _emergence_cells(measured: Measured, name: str) -> list[str]:
 def _accuracy(measured: Measured, name: str, tasks: Sequence[str]) -> str:
     if name not in measured.performance or not set(tasks) <= set(measured.performance[name]):
         return NOT_YET
+    if not tasks:
+        return "no common tasks"
     found = above_chance(measured.performance, name, tasks)
     return "no answers" if found is None else f"{_share(found)}, {len(tasks)} tasks"
 

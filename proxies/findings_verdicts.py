@@ -1,19 +1,20 @@
 """Numbers with intervals -> whether they agree with a published finding, and a sentence that says why.
 
-A number counts as above or below 0 where its whole 95 % interval is; all else is undecided.
+A number counts as above or below 0 where its whole 95 % interval is; all else is undecided. That something is small
+takes a margin that its whole interval is below: see `FLAT`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench.intervals import with_half_width
 from bench.records import Condition
+from bench.suffixes import BITS
 from proxies.findings_numbers import (
     LADDER,
-    N_BITS,
     Interval,
     Measured,
     Reading,
@@ -24,20 +25,24 @@ from proxies.findings_numbers import (
     after_first_block,
     ceiling,
     combined,
+    common_tasks,
     contrast,
     gain,
     half,
     mean_over_blocks,
     over,
     rank_correlation,
-    spread_over_blocks,
     tasks_asked,
+    variance_over_blocks,
 )
 from tasks import RANKED_TASKS
 
 Verdict = Literal["agrees", "disagrees", "undecided", "refused", "not measured"]
 
 SIGNIFICANT = 0.05
+FLAT = 0.1
+"""Of the first gain: a shot that adds less adds next to nothing. Small enough that a curve would be read as flat there,
+and several times the error of a gain, which is a few hundredths of a bit where first gains are 2 to 3 bits."""
 MOST = 0.5
 """Of the accuracy above chance: a model that keeps more of it has kept the ability, one that keeps less has lost it."""
 KEEPS_BITS, LOSES_BITS = 4, 2
@@ -68,6 +73,21 @@ class Change:
     """Whether emergence of both is measured, but at no seed of both."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flattening:
+    """Where a curve has stopped rising, by shots from the second.
+
+    Attributes:
+        margin: what a shot must add to count as a rise, `FLAT` of the first gain.
+        flat: the last shots, as far back as the whole interval of every gain is below the margin.
+        unsettled: all shots with the margin inside the interval of their gain.
+    """
+
+    margin: float
+    flat: tuple[int, ...]
+    unsettled: tuple[int, ...]
+
+
 REFUSED = Judgement(verdict="refused", reason="the estimator refused a cell that this needs")
 
 
@@ -94,17 +114,48 @@ def rises(steps: Sequence[Interval | None], unit: str) -> Judgement:
     return Judgement(verdict="agrees", reason=f"rises at every {unit} from 2 to {len(known) + 1}")
 
 
+def flattening(steps: Sequence[Interval]) -> Flattening:
+    """Where a curve has stopped rising, from all its gains, of which there is at least one."""
+    margin = FLAT * steps[0].value
+    places = dict(enumerate(steps, start=2))
+    flat: list[int] = []
+    for place, step in reversed(places.items()):
+        if step.high >= margin:
+            break
+        flat.insert(0, place)
+    return Flattening(
+        margin=margin,
+        flat=tuple(flat),
+        unsettled=tuple(place for place, step in places.items() if step.low <= margin <= step.high),
+    )
+
+
 def flattens(subject: Subject) -> Judgement:
-    """Whether emergence stops rising within the shots measured."""
+    """Whether emergence stops rising within the shots measured, and for all of those that are left."""
     steps = gains(subject.lists, subject.n_shots)
     known = [step for step in steps if step is not None]
     if len(known) < len(steps):
         return REFUSED
-    for place, step in enumerate(known, start=2):
-        if step.sign <= 0:
-            return Judgement(verdict="agrees", reason=f"shot {place} adds {signed(step)} bits: flat after {place - 1}")
     if not known:
         return Judgement(verdict="undecided", reason="one shot only")
+    if known[0].sign <= 0:
+        return Judgement(
+            verdict="undecided", reason=f"shot 2 adds {signed(known[0])} bits: no rise that could flatten is settled"
+        )
+    found = flattening(known)
+    if found.unsettled:
+        return Judgement(
+            verdict="undecided",
+            reason=f"not settled whether shot {_listed(found.unsettled)} adds more or less than {found.margin:.2f} "
+            f"bits, {FLAT:.0%} of the first gain",
+        )
+    if found.flat:
+        first = found.flat[0]
+        return Judgement(
+            verdict="agrees",
+            reason=f"flat after shot {first - 1}: shot {first} adds {signed(known[first - 2])} bits, and neither it "
+            f"nor a later one {found.margin:.2f}, {FLAT:.0%} of the first gain",
+        )
     ceilings = [ceiling(subject.lists, shot) for shot in (subject.n_shots - 1, subject.n_shots)]
     assert ceilings[0] is not None and ceilings[1] is not None, "a rise without refusals has ceilings"
     slows = " and less than the one before" if len(known) > 1 and _less(known[-1], known[-2]) else ""
@@ -137,14 +188,18 @@ def text_rises(subject: Subject) -> Judgement:
 
 
 def lists_minus_text(subject: Subject) -> tuple[int, Interval | None] | None:
-    """The last position that lists and text both have, counted from 1, and the difference in emergence there."""
+    """The last position that lists and text both have, counted from 1, and the difference in emergence there.
+
+    Args:
+        subject: with lists and text at the same seeds.
+    """
     if not subject.text:
         return None
     lists, text = (next(iter(runs.values()))[0].summary for runs in (subject.lists, subject.text))
     shared = {row.position: row.n_shots for row in lists if row.position < subject.n_tokens}
     tokens = {row.position: row.n_shots for row in text}
     position = max((place for place in shared if place in tokens), default=None)
-    if position is None or not set(subject.lists) & set(subject.text):
+    if position is None:
         return None
     return position + 1, contrast(
         Term(runs=subject.lists, n_shots=shared[position]),
@@ -153,7 +208,10 @@ def lists_minus_text(subject: Subject) -> tuple[int, Interval | None] | None:
 
 
 def lists_above_text(subject: Subject) -> Judgement:
-    """Whether emergence of lists is above that of natural text of as many tokens."""
+    """Whether emergence of lists is above that of natural text of as many tokens, over the seeds that both have."""
+    seeds = sorted(set(subject.lists) & set(subject.text))
+    lists, text = ({seed: runs[seed] for seed in seeds} for runs in (subject.lists, subject.text))
+    subject = replace(subject, lists=lists, text=text)
     found = lists_minus_text(subject)
     if found is None:
         return Judgement(verdict="not measured", reason="no text and lists of one length and seed")
@@ -176,30 +234,32 @@ def spread_grows(subject: Subject) -> Judgement:
     """Whether the spread over blocks is larger at the last shot than at the first and falls nowhere between."""
     if subject.model.n_blocks < 3:
         return Judgement(verdict="undecided", reason="too few blocks for a spread")
-    steps = gains(subject.lists, subject.n_shots, reading=spread_over_blocks)
-    return rises(steps, "shot")
+    return rises(gains(subject.lists, subject.n_shots, reading=variance_over_blocks), "shot")
 
 
 def spread_grows_where_flat(subject: Subject) -> Judgement:
-    """Whether the spread grows at the shots where emergence has stopped rising."""
+    """Whether the spread grows at the shots where emergence has stopped rising, as `flattens` has it."""
     if subject.model.n_blocks < 3:
         return Judgement(verdict="undecided", reason="too few blocks for a spread")
-    steps = gains(subject.lists, subject.n_shots)
-    spreads = gains(subject.lists, subject.n_shots, reading=spread_over_blocks)
-    if None in steps or None in spreads:
+    flat = flattens(subject)
+    if flat.verdict == "refused":
         return REFUSED
-    flat = [
-        (place, spread)
-        for place, (step, spread) in enumerate(zip(steps, spreads, strict=True), start=2)
-        if step is not None and spread is not None and step.sign <= 0
-    ]
-    if not flat:
-        return Judgement(verdict="undecided", reason="emergence stops rising at no shot measured")
-    signs = {spread.sign for _, spread in flat}
-    where = _listed([place for place, _ in flat])
-    in_words = "grows" if signs == {1} else "falls" if signs == {-1} else "does not grow everywhere"
+    if flat.verdict != "agrees":
+        return Judgement(verdict="undecided", reason="no flattening of emergence is settled")
+    known = [step for step in gains(subject.lists, subject.n_shots) if step is not None]
+    shots = flattening(known).flat
+    spreads = gains(subject.lists, subject.n_shots, reading=variance_over_blocks)
+    found = [spread for shot in shots if (spread := spreads[shot - 2]) is not None]
+    if len(found) < len(shots):
+        return REFUSED
+    signs = {spread.sign for spread in found}
     verdict: Verdict = "agrees" if signs == {1} else "disagrees" if -1 in signs else "undecided"
-    return Judgement(verdict=verdict, reason=f"where emergence does not rise (shot {where}) the spread {in_words}")
+    in_words = {"agrees": "grows", "disagrees": "falls", "undecided": "has no settled change"}[verdict]
+    partly = " at some of them" if len(signs) > 1 else ""
+    return Judgement(
+        verdict=verdict,
+        reason=f"where emergence does not rise (shot {_listed(shots)}) the spread {in_words}{partly}",
+    )
 
 
 def ladder(measured: Measured) -> list[Subject]:
@@ -255,7 +315,7 @@ def grows(sizes: Sequence[int], numbers: Sequence[Interval | None]) -> Judgement
 
 def changes(measured: Measured, original: str) -> list[Change]:
     """Every version of a model in fewer bits against it, from the most bits."""
-    return [_change(measured, original, n_bits) for n_bits in N_BITS]
+    return [_change(measured, original, n_bits) for n_bits in BITS]
 
 
 def abilities(measured: Measured, original: str) -> Judgement:
@@ -264,10 +324,9 @@ def abilities(measured: Measured, original: str) -> Judgement:
     keeps, loses = by_bits[KEEPS_BITS].kept, by_bits[LOSES_BITS].kept
     known = [f"{n_bits} bits {_KEPT[kept.sign]}" for n_bits, kept in ((KEEPS_BITS, keeps), (LOSES_BITS, loses)) if kept]
     reason = ", ".join(known) or "no version in fewer bits was asked"
-    have_all = tasks_asked(measured.performance, [original])
-    known_at_all = above_chance(measured.performance, original, have_all)
+    known_at_all = above_chance(measured.performance, original, common_tasks(measured, original))
     if known_at_all is not None and known_at_all.sign <= 0:
-        return Judgement(verdict="undecided", reason="the original is not above chance: there is nothing to lose")
+        return Judgement(verdict="undecided", reason="the original is not shown to be above chance: nothing to lose")
     if keeps is None or loses is None:
         missing = " and ".join(f"{n} bits" for n, kept in ((KEEPS_BITS, keeps), (LOSES_BITS, loses)) if kept is None)
         return Judgement(verdict="not measured", reason=f"{reason}; not measured: {missing}" if known else reason)
@@ -277,7 +336,10 @@ def abilities(measured: Measured, original: str) -> Judgement:
 
 
 def emergence_follows(measured: Measured, original: str) -> Judgement:
-    """Whether emergence falls at the same bits as accuracy does."""
+    """Whether emergence changes to the same side as accuracy at every number of bits.
+
+    Only settled changes tell: two that are not settled may be as contrary as they may be alike.
+    """
     both = [
         (change.n_bits, change.emergence, change.accuracy)
         for change in changes(measured, original)
@@ -289,13 +351,13 @@ def emergence_follows(measured: Measured, original: str) -> Judgement:
         f"{n_bits} bits: accuracy {_MOVES[accuracy.sign]}, emergence {_MOVES[emergence.sign]}"
         for n_bits, emergence, accuracy in both
     )
-    is_same = all(emergence.sign == accuracy.sign for _, emergence, accuracy in both)
-    is_contrary = any(emergence.sign != accuracy.sign != 0 for _, emergence, accuracy in both)
-    return Judgement(verdict="agrees" if is_same else "disagrees" if is_contrary else "undecided", reason=reason)
+    products = [emergence.sign * accuracy.sign for _, emergence, accuracy in both]
+    verdict: Verdict = "disagrees" if -1 in products else "undecided" if 0 in products else "agrees"
+    return Judgement(verdict=verdict, reason=reason)
 
 
 def first_changes(measured: Measured, original: str) -> str:
-    """At how many bits accuracy and emergence first change, coming from the most."""
+    """At how many bits a change of accuracy and of emergence is first settled, coming from the most."""
     found = changes(measured, original)
     parts = []
     for name, numbers in (
@@ -303,15 +365,21 @@ def first_changes(measured: Measured, original: str) -> str:
         ("emergence", [(change.n_bits, change.emergence) for change in found]),
     ):
         known = [(n_bits, number) for n_bits, number in numbers if number is not None]
-        missing = [n_bits for n_bits, number in numbers if number is None]
         first = next(((n_bits, number) for n_bits, number in known if number.sign), None)
         if not known:
             parts.append(f"{name} is not measured yet")
         elif first is None:
-            parts.append(f"{name} does not change at {_listed([n_bits for n_bits, _ in known])} bits")
+            parts.append(f"{name} {_MOVES[0]} at {_listed([n_bits for n_bits, _ in known])} bits")
         else:
-            above = [n_bits for n_bits in missing if n_bits > first[0]]
-            but = f" ({_listed(above)} bits not measured yet)" if above else ""
+            above = [(n_bits, number) for n_bits, number in numbers if n_bits > first[0]]
+            unsettled = [n_bits for n_bits, number in above if number is not None]
+            missing = [n_bits for n_bits, number in above if number is None]
+            remarks = [
+                f"{_listed(of)} bits {said}"
+                for of, said in ((unsettled, _MOVES[0]), (missing, "not measured yet"))
+                if of
+            ]
+            but = f" ({', '.join(remarks)})" if remarks else ""
             parts.append(f"{name} {_MOVES[first[1].sign]} at {first[0]} bits first{but}")
     return ", ".join(parts)
 
@@ -321,8 +389,8 @@ def signed(number: Interval | None) -> str:
     return "refused" if number is None else with_half_width(number.value, half(number), signed=True)
 
 
-_KEPT = {1: "keep most", -1: "lose most", 0: "keep about half"}
-_MOVES = {1: "rises", -1: "falls", 0: "does not change"}
+_KEPT = {1: "keep most", -1: "lose most", 0: "not settled"}
+_MOVES = {1: "rises", -1: "falls", 0: "not settled"}
 
 
 def _change(measured: Measured, original: str, n_bits: int) -> Change:
@@ -339,7 +407,7 @@ def _change(measured: Measured, original: str, n_bits: int) -> Change:
             Term(weight=-1, runs=other.lists, condition="random_words", n_shots=n_shots),
             Term(runs=one.lists, condition="random_words", n_shots=n_shots),
         )
-    tasks = tasks_asked(measured.performance, (original, name))
+    tasks = common_tasks(measured, original)
     before_it, after_it = (above_chance(measured.performance, model, tasks) for model in (original, name))
     accuracy = kept = None
     if name in measured.performance and original in measured.performance and before_it and after_it:
