@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import GPT2LMHeadModel
 
+from bench.cache import sha256_of
 from bench.errors import ModelError
 from bench.loading import quiet_libraries
-from proxies.ladder.corpus import n_enumerations, n_known_sentences
+from bench.store import write_whole
+from proxies.ladder.corpus import ladder_folder, n_enumerations, n_known_sentences
 from proxies.ladder.evaluate import BitsPerByte, HeldOut, compressed_bits_per_byte, token_bits, unigram_bits
 from proxies.ladder.publish import rungs
 from proxies.ladder.report import Measured, Results
@@ -19,8 +24,27 @@ from proxies.ladder.sizes import N_TRAINING_TOKENS, SIZES
 from proxies.ladder.tokenizer import Prepared
 
 
+def _document_bits(folder: Path, held_out: HeldOut) -> npt.NDArray[np.float64]:
+    """Bits of each document under a model, shape (n_documents,); kept in the cache by the weights and the documents."""
+    weights = sha256_of(folder / "model.safetensors")
+    text = hashlib.sha256(held_out.tokens.tobytes()).hexdigest()
+    path = ladder_folder() / "bits" / f"{weights[:16]}-{text[:16]}.npy"
+    if path.is_file():
+        kept: npt.NDArray[np.float64] = np.load(path)
+        return kept
+    with quiet_libraries():
+        model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+    bits = held_out.per_document(token_bits(model, held_out.tokens))
+    content = io.BytesIO()
+    np.save(content, bits)
+    write_whole(path, content.getvalue())
+    return bits
+
+
 def measure(prepared: Prepared, tell: Callable[[str], None] = print) -> Results:
     """Bits per byte of every published model, of simpler models of the text, and what the training part holds.
+
+    A model that was measured before is not measured again.
 
     Raises:
         ModelError: a model is not published yet.
@@ -32,9 +56,7 @@ def measure(prepared: Prepared, tell: Callable[[str], None] = print) -> Results:
         tell(f"measuring {rung.name}")
         if not rung.folder.is_dir():
             raise ModelError(f"{rung.folder} is missing; `python -m proxies.ladder train` makes it")
-        with quiet_libraries():
-            model = GPT2LMHeadModel.from_pretrained(rung.folder, dtype=torch.float32).eval()
-        bits = held_out.per_document(token_bits(model, held_out.tokens))
+        bits = _document_bits(rung.folder, held_out)
         whole = BitsPerByte.of(bits, held_out.n_bytes)
         is_finished = rung.name == rung.size.name
         below = BitsPerByte.of(smaller - bits, held_out.n_bytes) if is_finished and smaller is not None else None
