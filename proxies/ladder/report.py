@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from scipy import stats
 
 from bench.catalog import LADDER_FOLDER
@@ -227,6 +228,8 @@ def picture(results: Results) -> bytes:
             label = model.name.removeprefix("gpt2-ladder-")
             right.annotate(label, (model.n_parameters, model.bits_per_byte), (6, 6), textcoords="offset points")
         right.set_xscale("log")
+        right.set_xticks(sizes, [f"{size / 1e6:.2g} M" for size in sizes])
+        right.xaxis.set_minor_locator(NullLocator())
         right.set_xlabel("parameters")
         right.set_ylabel("held-out bits per byte, 95 % interval")
         right.set_title(f"Scaling: power {-law.exponent:.3f} ± {law.half_width:.3f}")
