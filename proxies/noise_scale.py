@@ -17,6 +17,7 @@ import numpy as np
 
 from bench.records import as_array, is_saturated
 from bench.store import Store, StoredRecord
+from proxies.kinds import made_from_another
 from tasks import RANKED_TASKS
 
 
@@ -30,12 +31,13 @@ class ScaleRow:
 
 
 def scale_rows(stored: Sequence[StoredRecord]) -> list[ScaleRow]:
-    """One row a noise scale, over every record of a ranked task with the curve that most of them have."""
+    """One row a noise scale, over the ranked records of models as published with the curve that most of them have."""
     records = [
         item.record
         for item in stored
         if item.record.key.estimator == "noisy_channel"
         and item.record.key.task in RANKED_TASKS
+        and made_from_another(item.record.model.name) is None
         and not any(measurement.refusals for measurement in item.record.measurements.values())
     ]
     if not records:

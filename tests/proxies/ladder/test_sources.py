@@ -170,8 +170,10 @@ def test_an_interrupted_download_leaves_nothing_behind(archive: Archive, tmp_pat
     archive.files[f"/debian/{PLACE}"] = CONTENT
     archive.manner = "hanging"
     code = f"""
+import signal
 from pathlib import Path
 from proxies.ladder import sources
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background is born deaf to it
 sources.DEBIAN = {sources.DEBIAN!r}
 one = sources.Source("tiny", {PLACE!r}, "0" * 64, "public domain", "Tiny", iter)
 sources.download(one, Path({str(tmp_path)!r}))
