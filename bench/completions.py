@@ -28,18 +28,35 @@ FailureKind = Literal[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the tokens of an answer are drawn.
+
+    Attributes:
+        temperature: above 0; what the logits are divided by.
+        top_p: only the most probable tokens that together have this probability are drawn from; 1 is all of them.
+        seed: an answer here depends on nothing but this, the prompt and the model; a service may not keep to it.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One question, answered greedily (temperature 0, one answer).
+    """One question, for one answer.
 
     Attributes:
         max_tokens: tokens that are generated at most.
         stop: generation ends where one of these would come; an answer may still hold it, not every server cuts it off.
+        sampling: None: greedily, the most probable token each time (temperature 0).
     """
 
     prompt: str
     mode: Mode
     max_tokens: int
     stop: tuple[str, ...] = ()
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +94,9 @@ class Completer(Protocol):
             BenchError: nothing can be asked, or going on makes no sense; what was yielded before stands.
         """
         ...
+
+
+def total_tokens(counts: Sequence[int | None]) -> int | None:
+    """The sum of what replies report; None where one of them does not say."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

@@ -1,4 +1,4 @@
-"""Greedy decoding of token sequences, with shared prefixes or by the model's own `generate`; no requests in here."""
+"""Decoding of token sequences, with shared prefixes or by the model's own `generate`; no requests in here."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from bench.activations import BATCH_TOKENS, decoder_of, device_of
+from bench.completions import Sampling
+from bench.drawing import Drawer
 from bench.errors import ModelError
 from bench.loading import quiet_libraries
 from bench.models import Tokenizer
@@ -25,11 +27,12 @@ N_CONTEXT_TOKENS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Tokens to go on from, at least one, and where to end."""
+    """Tokens to go on from, at least one, where to end, and how to choose what comes; greedily without `sampling`."""
 
     tokens: tuple[int, ...]
     max_tokens: int
     stop: tuple[str, ...]
+    sampling: Sampling | None = None
 
 
 class Answer:
@@ -45,8 +48,19 @@ class Answer:
         self.tokens: list[int] = []
         self.finish_reason: Literal["stop", "length"] | None = None
         self._tokenizer, self._end_tokens = tokenizer, end_tokens
+        self._drawer = None if job.sampling is None else Drawer(job.sampling, job.tokens)
         self._context = list(job.tokens[-N_CONTEXT_TOKENS:])
         self._before = self._decoded(self._context)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether tokens are drawn; else the most probable ones are taken."""
+        return self._drawer is not None
+
+    def drawn(self, logits: torch.Tensor) -> int:
+        """A next token by logits of shape (n_vocabulary,); asked once for each token."""
+        assert self._drawer is not None
+        return self._drawer.draw(logits.cpu().double().numpy())
 
     def push(self, token: int) -> None:
         """Take the next token; it may be the one that ends the answer."""
@@ -174,7 +188,7 @@ def decode_together(model: PreTrainedModel, answers: Sequence[Answer]) -> list[E
         ).logits[:, -1]  # (n_rows, n_vocabulary)
         if not bool(torch.isfinite(logits).all()):
             raise NotFinite
-        tokens = logits.argmax(dim=-1)
+        tokens = _chosen(logits, [answers[row] for row in rows])
         for place, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
             if row in seen:
                 n_generated = len(answers[row].tokens)
@@ -194,6 +208,15 @@ def decode_together(model: PreTrainedModel, answers: Sequence[Answer]) -> list[E
         Evidence(answer=row, n_generated=tuple(steps), logits=torch.stack(list(steps.values())))
         for row, steps in seen.items()
     ]
+
+
+def _chosen(logits: torch.Tensor, answers: Sequence[Answer]) -> torch.Tensor:
+    """The next token of each answer that is not finished, by logits of shape (n_answers, n_vocabulary)."""
+    tokens = logits.argmax(dim=-1)  # (n_answers,)
+    for place, answer in enumerate(answers):
+        if answer.is_drawn and answer.finish_reason is None:
+            tokens[place] = answer.drawn(logits[place])
+    return tokens
 
 
 def _cache_of(model: PreTrainedModel, contexts: Sequence[tuple[int, ...]], room: int) -> tuple[DynamicCache, set[int]]:
@@ -281,13 +304,16 @@ def decode_plainly(model: PreTrainedModel, answers: Sequence[Answer], name: str)
     device = device_of(model)
     tokens = torch.tensor([answer.job.tokens for answer in answers], device=device)  # (n_answers, n_tokens)
 
-    def refuse_nan(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def choose(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if not bool(torch.isfinite(scores).all()):
             raise ModelError(
                 f"{name} answers with NaN or infinite logits; its weights are damaged or its dtype overflows "
                 f"(try --dtype float32)"
             )
-        return scores
+        if not any(answer.is_drawn for answer in answers):
+            return scores
+        tokens = _chosen(scores, answers)[:, None]  # (n_answers, 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, tokens, 0.0)  # `generate` takes the largest
 
     def are_finished(input_ids: torch.Tensor, scores: object, **kwargs: object) -> torch.Tensor:
         for answer, token in zip(answers, input_ids[:, -1].tolist(), strict=True):
@@ -301,7 +327,7 @@ def decode_plainly(model: PreTrainedModel, answers: Sequence[Answer], name: str)
             tokens,
             attention_mask=torch.ones_like(tokens),
             generation_config=settings,
-            logits_processor=[refuse_nan],
+            logits_processor=[choose],
             stopping_criteria=[are_finished],
         )
 

@@ -1,4 +1,4 @@
-"""A model in this process that can be asked: greedy answers in batches, every shared prefix computed once."""
+"""A model in this process that can be asked: answers in batches, every shared prefix computed once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class LocalCompleter:
     """A `Completer` on a loaded model.
 
     An answer does not depend on what else is asked, up to the rounding of batches of another shape: where the two
-    best tokens are that close, and more often in bfloat16, the other one may be taken.
+    best tokens are that close, and more often in bfloat16, the other one may be taken. Drawn tokens come from a
+    generator for each prompt, and are as stable (see `bench.drawing`).
 
     Attributes:
         shares_prefixes: whether answers are decoded together with shared prefixes; checked on answers of every batch
@@ -194,7 +195,12 @@ class LocalCompleter:
                 f"the prompt {request.prompt!r} is no token at all to the tokenizer of {self._loaded.entry.name}, "
                 f"which puts none before a text either; a prompt needs at least one"
             )
-        return Job(tokens=tuple(tokens), max_tokens=request.max_tokens, stop=tuple(dict.fromkeys(request.stop)))
+        return Job(
+            tokens=tuple(tokens),
+            max_tokens=request.max_tokens,
+            stop=tuple(dict.fromkeys(request.stop)),
+            sampling=request.sampling,
+        )
 
     def _tokens(self, prompt: str) -> list[int]:
         with quiet_libraries():  # it warns of long texts, which are refused by their length later

@@ -10,22 +10,19 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from bench.api.address import checked_base_url
+from bench.answering import REPLIES_FILE, Asking, Target, find_target, unusual_token_limit
+from bench.answering import Service as Service
+from bench.answering import check_name as check_name
 from bench.api.budget import Budget, Estimate
 from bench.api.cache import ReplyCache
-from bench.api.cached import CachedCompleter, keeper, look_up
 from bench.api.keys import ReplyKey
-from bench.api.redaction import Redactor
-from bench.api.retry import Limits
-from bench.api.secret import Secret, read_key
-from bench.catalog import quoted, resolve
-from bench.completions import MODES, Completer, Failure, Mode, Reply, Request
-from bench.errors import ModelError, UsageError
+from bench.completions import MODES, Failure, Mode, Reply, Request, total_tokens
+from bench.errors import UsageError
 from bench.performance import (
     PERFORMANCE_SCHEMA,
     FailedReply,
@@ -39,7 +36,7 @@ from bench.performance import (
 from bench.progress import Progress
 from bench.provenance import Start, provenance
 from bench.records import ModelInfo
-from bench.sources import ModelEntry, pinned, source_revision
+from bench.sources import source_revision
 from bench.store import Store
 from bench.task_names import task_options
 from tasks.prompts import PromptError
@@ -59,30 +56,6 @@ MAX_TOKENS: dict[Mode, int] = {"completion": 16, "chat": 24}
 
 MAX_ANSWER = 300
 """Characters of a compared answer that a sample keeps; no accepted one comes near it."""
-
-REPLIES_FILE = ".replies/replies.sqlite"
-
-
-_NO_KEY_YET = Secret("stands for a key in a dry run")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """A model behind an OpenAI-compatible interface.
-
-    Attributes:
-        base_url: up to and including the version, "https://api.openai.com/v1"; None for that one.
-        key_variable: the environment variable with the key; None where no key is needed.
-        token_limit_parameter: what the server calls the limit on an answer.
-        send_temperature: some models refuse a temperature, even 0; their answers may differ from run to run.
-    """
-
-    base_url: str | None = None
-    key_variable: str | None = None
-    limits: Limits = field(default_factory=Limits)
-    budget: Budget = field(default_factory=Budget)
-    token_limit_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    send_temperature: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +98,7 @@ class QueryRequest:
     @property
     def token_limit_parameter(self) -> Literal["max_completion_tokens"] | None:
         """What a chat service wants the limit called, where not max_tokens."""
-        if self.service is None or self.mode != "chat" or self.service.token_limit_parameter == "max_tokens":
-            return None
-        return self.service.token_limit_parameter
+        return unusual_token_limit(self.service, self.mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,16 +177,6 @@ def _check(request: QueryRequest) -> None:
         raise UsageError(f"--seed must be between 0 and 2**63 - 1, got {request.seed}")
 
 
-def check_name(model: str) -> None:
-    """Refuse what no model is called.
-
-    Raises:
-        ModelError: it is empty, too long, or not printable.
-    """
-    if not model.strip() or not model.isprintable() or len(model) > 300:
-        raise ModelError(f"{quoted(model)} cannot be the name of a model")
-
-
 def _assignment(request: QueryRequest, task: Task) -> Assignment:
     task = _askable(task)
     defined = _defined_shots(request, task)
@@ -252,7 +213,7 @@ def query(request: QueryRequest, progress: Progress) -> Iterator[QueryOutcome]:
     """
     work = assignments(request)
     start = Start.now()
-    target = _target(request, progress)
+    target = find_target(request.model, request.revision, request.service, progress)
     store = Store(request.out)
     keys = [_key(request, target, part.task, part.shots) for part in work]
     found = [store.performance(key) for key in keys]
@@ -261,14 +222,14 @@ def query(request: QueryRequest, progress: Progress) -> Iterator[QueryOutcome]:
         store.check_writable(target.model, kind="performance")
     progress.plan(sum(len(part.questions) for part, is_done in zip(work, done, strict=True) if not is_done))
     with ExitStack() as stack:
-        asking: _Asking | None = None
+        asking: Asking | None = None
         for assignment, key, record in zip(work, keys, found, strict=True):
             if record is not None and record.is_complete:
                 yield QueryOutcome(record=record, path=store.performance_path(key), was_there=True)
                 continue
-            asking = asking or stack.enter_context(_Asking(request, target, progress))
+            asking = asking or stack.enter_context(_asking(request, target, progress))
             began = time.perf_counter()
-            samples = asking.ask(assignment)
+            samples = _asked(asking, request, target, assignment, progress)
             finished = performance_record(
                 key=key,
                 assignment=assignment,
@@ -293,7 +254,7 @@ def dry_run(request: QueryRequest, progress: Progress) -> DryRun:
         UsageError: the request cannot be met.
     """
     work = assignments(request)
-    target = _target(request, progress, is_dry=True)
+    target = find_target(request.model, request.revision, request.service, progress, is_dry=True)
     store, path = Store(request.out), _cache_path(request)
     wanted = [
         (part.task, ask)
@@ -327,7 +288,8 @@ def missing(
         UsageError: the request cannot be met.
     """
     _check(request)
-    target, store = _target(request, progress, is_dry=True, known=known), Store(request.out)
+    target = find_target(request.model, request.revision, request.service, progress, is_dry=True, known=known)
+    store = Store(request.out)
     tasks = [_askable(task) for task in request.tasks]
     keys = [_key(request, target, task, _defined_shots(request, task)) for task in tasks]
     return tuple(key for key in keys if not _is_complete(store.performance(key)))
@@ -342,56 +304,7 @@ def unanswered_samples(request: QueryRequest) -> tuple[Sample, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
-    """Who is asked; `model` is the name under which answers are kept."""
-
-    provider: Literal["local", "api"]
-    model: str
-    base_url: str | None = None
-    key: Secret | None = None
-    entry: ModelEntry | None = None
-    identity: WeightsIdentity | None = None
-
-    @property
-    def revision(self) -> str | None:
-        """Of the weights, where they are here."""
-        return self.identity.revision if self.identity else None
-
-    @property
-    def files_sha256(self) -> str | None:
-        """Of configuration, tokenizer and weights, where they are here."""
-        return self.identity.files_sha256 if self.identity else None
-
-
-def _target(
-    request: QueryRequest,
-    progress: Progress,
-    *,
-    is_dry: bool = False,
-    known: Mapping[str, WeightsIdentity] = MappingProxyType({}),
-) -> _Target:
-    """Find the model and the key, which a dry run does not need; nothing is loaded or sent.
-
-    Raises:
-        UsageError: there is no such model here, or the address cannot be used.
-    """
-    if request.service is not None:
-        variable = request.service.key_variable
-        key = None if variable is None else _NO_KEY_YET if is_dry else read_key(variable)
-        address = checked_base_url(request.service.base_url, key)
-        return _Target(provider="api", model=request.model, base_url=address, key=key)
-    from bench.models import identify
-
-    try:
-        entry = resolve(request.model, request.revision)
-    except ModelError as error:
-        raise ModelError(f"{error}; for a model behind an interface give --base-url or --api-key-env") from error
-    identity = known.get(entry.name) or identify(entry, progress.stage)
-    return _Target(provider="local", model=entry.name, entry=pinned(entry, identity.revision), identity=identity)
-
-
-def _key(request: QueryRequest, target: _Target, task: ListTask | PairTask, shots: tuple[int, ...]) -> PerformanceKey:
+def _key(request: QueryRequest, target: Target, task: ListTask | PairTask, shots: tuple[int, ...]) -> PerformanceKey:
     return PerformanceKey(
         schema_version=PERFORMANCE_SCHEMA,
         scoring_version=SCORING_VERSION,
@@ -414,14 +327,14 @@ def _key(request: QueryRequest, target: _Target, task: ListTask | PairTask, shot
     )
 
 
-def _reply_key(request: QueryRequest, target: _Target, task: Task, ask: Request) -> ReplyKey:
+def _reply_key(request: QueryRequest, target: Target, task: Task, ask: Request) -> ReplyKey:
     return ReplyKey(
         provider=target.provider,
         base_url=target.base_url,
         model=target.model,
         revision=target.revision,
         files_sha256=target.files_sha256,
-        precision=target.entry.precision if target.entry else None,
+        precision=target.precision,
         dtype=request.dtype if target.identity else None,
         mode=ask.mode,
         prompt=ask.prompt,
@@ -449,82 +362,32 @@ def _requests(request: QueryRequest, assignment: Assignment) -> list[Request]:
     ]
 
 
-class _Asking:
-    """A model that is ready to be asked. A context manager: leaving it closes the cache."""
+def _asking(request: QueryRequest, target: Target, progress: Progress) -> Asking:
+    return Asking(
+        target, request.service, progress, cache=_cache_path(request), dtype=request.dtype, device=request.device
+    )
 
-    def __init__(self, request: QueryRequest, target: _Target, progress: Progress) -> None:
-        """Load the model or prepare the client, and open the cache."""
-        self._request, self._target, self._progress = request, target, progress
-        self._task: Task | None = None
-        self.info: ModelInfo | None = None
-        redact = Redactor(() if target.key is None else (target.key,))
-        self._cache = ReplyCache(_cache_path(request), redact=redact, on_damage=progress.stage)
-        try:
-            self._completer = self._local() if request.service is None else self._remote(request.service)
-        except BaseException:
-            self._cache.close()
-            raise
 
-    def __enter__(self) -> _Asking:
-        return self
-
-    def __exit__(self, *ending: object) -> None:
-        if self._cache.n_damaged:
-            self._progress.stage(
-                f"{self._cache.n_damaged} answers in {self._cache.path} are damaged and were not used, but asked again"
-            )
-        self._cache.close()
-
-    def ask(self, assignment: Assignment) -> tuple[Sample, ...]:
-        """The scored samples of a task, in the order of its questions."""
-        self._task = task = assignment.task
-        asked = assignment.questions
-        scorer = Scorer(task, is_chat=self._request.mode == "chat")
-        requests = _requests(self._request, assignment)
-        samples: dict[int, Sample] = {}
-        for index, answer in CachedCompleter(self._completer, self._cache, self._key_of).complete(requests):
-            samples[index] = _sample(
-                self._request,
-                task,
-                asked[index],
-                model=self._target.model,
-                prompt=requests[index].prompt,
-                answer=answer,
-                scorer=scorer,
-            )
-            self._progress.block(f"{self._target.model}, {task.name}")
-        return tuple(samples[index] for index in range(len(asked)))
-
-    def _key_of(self, ask: Request) -> ReplyKey:
-        assert self._task is not None
-        return _reply_key(self._request, self._target, self._task, ask)
-
-    def _remote(self, service: Service) -> Completer:
-        from bench.api.client import ApiCompleter
-
-        return ApiCompleter(
-            model=self._request.model,
-            base_url=service.base_url,
-            key=self._target.key,
-            limits=service.limits,
-            budget=service.budget,
-            on_wait=self._progress.stage,
-            look_again=look_up(self._cache, self._key_of),
-            keep=keeper(self._cache, self._key_of),
-            token_limit_parameter=service.token_limit_parameter,
-            send_temperature=service.send_temperature,
+def _asked(
+    asking: Asking, request: QueryRequest, target: Target, assignment: Assignment, progress: Progress
+) -> tuple[Sample, ...]:
+    """The scored samples of a task, in the order of its questions."""
+    task, asked = assignment.task, assignment.questions
+    scorer = Scorer(task, is_chat=request.mode == "chat")
+    requests = _requests(request, assignment)
+    samples: dict[int, Sample] = {}
+    for index, answer in asking.ask(requests, lambda ask: _reply_key(request, target, task, ask)):
+        samples[index] = _sample(
+            request,
+            task,
+            asked[index],
+            model=target.model,
+            prompt=requests[index].prompt,
+            answer=answer,
+            scorer=scorer,
         )
-
-    def _local(self) -> Completer:
-        from bench.generation import LocalCompleter
-        from bench.models import load, model_info
-
-        request, target, tell = self._request, self._target, self._progress.stage
-        assert target.entry is not None
-        tell(f"{target.entry.name}: loading")
-        loaded = load(target.entry, dtype=request.dtype, device=request.device, progress=tell, expected=target.identity)
-        self.info = model_info(loaded)
-        return LocalCompleter(loaded, progress=tell)
+        progress.block(f"{target.model}, {task.name}")
+    return tuple(samples[index] for index in range(len(asked)))
 
 
 def _cache_path(request: QueryRequest) -> Path:
@@ -599,16 +462,13 @@ def performance_record(
             cell(assignment.task, group, [sample for sample in samples if sample.n_shots == n_shots])
             for n_shots, group in by_shots.items()
         ),
-        n_prompt_tokens=_total([sample.n_prompt_tokens for sample in samples if sample.reply is not None]),
-        n_completion_tokens=_total([sample.n_completion_tokens for sample in samples if sample.reply is not None]),
+        n_prompt_tokens=total_tokens([sample.n_prompt_tokens for sample in samples if sample.reply is not None]),
+        n_completion_tokens=total_tokens(
+            [sample.n_completion_tokens for sample in samples if sample.reply is not None]
+        ),
         samples_sha256=sha256(as_lines(samples)),
         provenance=provenance(start, command=command, device=device, seconds=seconds),
     )
-
-
-def _total(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
 
 
 def _equivalent_command(request: QueryRequest, key: PerformanceKey) -> str:

@@ -183,8 +183,13 @@ class ApiCompleter:
 
     def _created(self, client: AsyncOpenAI, request: Request) -> contextlib.AbstractAsyncContextManager[Any]:
         parameters: dict[str, Any] = {"model": self.model}
+        sampling = request.sampling
         if self._send_temperature:
-            parameters["temperature"] = 0.0
+            parameters["temperature"] = 0.0 if sampling is None else sampling.temperature
+        if sampling is not None:
+            parameters["seed"] = sampling.seed
+            if self._send_temperature and sampling.top_p < 1:  # who refuses the one refuses the other
+                parameters["top_p"] = sampling.top_p
         if request.mode == "chat":
             messages = [{"role": "user", "content": request.prompt}]
             parameters |= {"messages": messages, self._token_limit_parameter: request.max_tokens}

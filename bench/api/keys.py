@@ -33,20 +33,24 @@ class ReplyKey(Row):
     prompt: str
     max_tokens: Annotated[int, Field(ge=1)]
     stop: tuple[str, ...]
-    temperature: Literal[0] | None = 0
+    temperature: Literal[0] | Annotated[float, Field(gt=0, le=100)] | None = 0
     """None where none is sent: some models take none, and their answers may differ from time to time."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """None where nothing is drawn; left out of the text then."""
     token_limit_parameter: Literal["max_completion_tokens"] | None = None
     """What the limit on an answer is called, where not max_tokens. Left out of the text where it is None."""
     task: Name
     task_version: int
     task_hash: Name
     seed: int
+    """Draws the questions of a task, or the tokens of an answer."""
 
     def canonical(self) -> str:
         """The content as text; equal content has equal text in every process."""
         content = self.model_dump(mode="json")
-        if content["token_limit_parameter"] is None:  # it came later, and older answers stay known
-            del content["token_limit_parameter"]
+        for later in ("token_limit_parameter", "top_p"):  # these came later, and older answers stay known
+            if content[later] is None:
+                del content[later]
         return json.dumps(content, sort_keys=True)
 
     def digest(self) -> str:

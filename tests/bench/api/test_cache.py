@@ -41,6 +41,7 @@ CHANGES: list[dict[str, Any]] = [
     {"max_tokens": 4}, {"max_tokens": 6}, {"stop": ()}, {"stop": ("\n", "\n")}, {"stop": ("\n\n",)}, {"stop": ("\\n",)},
     {"stop": ("\n", ",")}, {"stop": (",", "\n")}, {"task": "animal"}, {"task_version": 2}, {"task_hash": "i" * 64},
     {"seed": 1}, {"seed": -1}, {"temperature": None}, {"token_limit_parameter": "max_completion_tokens"},
+    {"temperature": 0.5}, {"temperature": 1.0}, {"top_p": 0.5}, {"top_p": 1.0},
 ]  # fmt: skip
 
 

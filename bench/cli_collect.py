@@ -1,0 +1,275 @@
+"""The command `bench collect`: parses, asks, prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from bench.cli_options import AsJson, Results, print_json, print_tables
+
+_SERVICE_OPTIONS = (
+    "max_concurrency", "rate_limit", "timeout", "deadline", "max_attempts", "max_requests", "max_tokens_total",
+    "max_usd", "usd_per_million_input", "usd_per_million_output", "token_limit_parameter", "no_temperature",
+)  # fmt: skip
+_PROCESS_OPTIONS = ("revision", "dtype", "device")
+_ASKING_OPTIONS = (
+    "prompts", "out", "results", "mode", "max_tokens", "temperature", "top_p", "with_prompts", "licence", "base_url",
+    "api_key_env", "cache", "dry_run", *_SERVICE_OPTIONS, *_PROCESS_OPTIONS,
+)  # fmt: skip
+_OPENING_OPTIONS = ("write_prompts", "write_reference")
+
+_SERVICE, _BUDGET, _HERE = "A service", "What this run may cost", "A model that is loaded here"
+_OPENINGS = "Prompts from a text, without a model"
+
+
+def _refuse_given(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """Refuse options that would be passed over in silence."""
+    from bench.errors import UsageError
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name.replace('_', '-')} {why}")
+
+
+def collect(
+    context: typer.Context,
+    model: Annotated[
+        str | None, typer.Argument(help="A name, folder or file as for `bench run`, or what a service calls it.")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='A prompt a line; in a .jsonl file, {"prompt": "..."} a line.'),
+    ] = None,
+    n_prompts: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.txt", help="The text to write. Default: texts/<model>.txt in the results folder."),
+    ] = None,
+    results: Results = Path("results"),
+    mode: Annotated[
+        Literal["completion", "chat"],
+        typer.Option(help="completion: the model continues the prompt. chat: it answers it."),
+    ] = "completion",
+    max_tokens: Annotated[int, typer.Option(help="Tokens of an answer.")] = 64,
+    temperature: Annotated[
+        float, typer.Option(help="What the logits are divided by; 0 takes the most probable token each time.")
+    ] = 1.0,
+    top_p: Annotated[
+        float, typer.Option(help="Draw from the most probable tokens that together have this probability.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws the tokens, or the openings.")] = 0,
+    with_prompts: Annotated[
+        bool, typer.Option("--with-prompts", help="Begin every paragraph with its prompt.")
+    ] = False,
+    licence: Annotated[str, typer.Option(help="Licence of the text, for the record.")] = "unknown",
+    openings_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Take prompts from a plain-text file, or text-sample: the first 6 words of some of its sentences.",
+            rich_help_panel=_OPENINGS,
+        ),
+    ] = None,
+    write_prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the openings go.", rich_help_panel=_OPENINGS)
+    ] = None,
+    write_reference: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the rest of the same sentences goes.", rich_help_panel=_OPENINGS),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask a service: its address up to the version, as https://api.openai.com/v1.", rich_help_panel=_SERVICE
+        ),
+    ] = None,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VAR", help="Ask a service: the environment variable that holds the key.", rich_help_panel=_SERVICE
+        ),
+    ] = None,
+    max_concurrency: Annotated[
+        int, typer.Option(min=1, help="Prompts under way at a time.", rich_help_panel=_SERVICE)
+    ] = 8,
+    rate_limit: Annotated[
+        float | None, typer.Option(help="Requests a second at most.", rich_help_panel=_SERVICE)
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds for one attempt, to its last byte.", rich_help_panel=_SERVICE)
+    ] = 60.0,
+    deadline: Annotated[
+        float, typer.Option(help="Seconds for one prompt, all its attempts included.", rich_help_panel=_SERVICE)
+    ] = 180.0,
+    max_attempts: Annotated[int, typer.Option(min=1, help="Attempts at one prompt.", rich_help_panel=_SERVICE)] = 6,
+    max_requests: Annotated[
+        int | None, typer.Option(help="Stop this run before more requests.", rich_help_panel=_BUDGET)
+    ] = None,
+    max_tokens_total: Annotated[
+        int | None, typer.Option(help="Stop this run before more tokens, prompts and answers.", rich_help_panel=_BUDGET)
+    ] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(help="Stop this run before it costs more; needs prices.", rich_help_panel=_BUDGET)
+    ] = None,
+    usd_per_million_input: Annotated[
+        float | None, typer.Option(help="Price of a million prompt tokens.", rich_help_panel=_BUDGET)
+    ] = None,
+    usd_per_million_output: Annotated[
+        float | None, typer.Option(help="Price of a million answer tokens.", rich_help_panel=_BUDGET)
+    ] = None,
+    token_limit_parameter: Annotated[
+        Literal["max_tokens", "max_completion_tokens"],
+        typer.Option(help="What the service calls the limit.", rich_help_panel=_SERVICE),
+    ] = "max_tokens",
+    no_temperature: Annotated[
+        bool,
+        typer.Option(
+            "--no-temperature", help="Send no temperature, for models that refuse one.", rich_help_panel=_SERVICE
+        ),
+    ] = False,
+    cache: Annotated[Path | None, typer.Option(help="File with all replies. Default: in the results folder.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be asked and what it costs at most, and stop.")
+    ] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="Commit, branch or tag of a hub model.", rich_help_panel=_HERE)
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Arithmetic: float32 or bfloat16.", rich_help_panel=_HERE)
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=_HERE)] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Gather the text that a model writes when it continues prompts, here or over the network.
+
+    Without --base-url and --api-key-env the model is loaded here. What has an answer is never asked again.
+    """
+    from bench.answering import Service
+    from bench.api.budget import Budget
+    from bench.api.retry import Limits
+    from bench.collect import CollectRequest
+    from bench.collect import collect as gather
+    from bench.collect import dry_run as plan
+    from bench.errors import BenchError, UsageError
+    from bench.prompt_files import read_prompts
+    from bench.terminal import Bars, remark
+    from bench.terminal_collect import plan_tables, text_tables
+
+    if openings_of is not None:
+        _refuse_given(context, _ASKING_OPTIONS, "has no say with --openings-of, where no model is asked")
+        if model is not None:
+            raise UsageError(f"--openings-of asks no model; leave {model[:80]!r} out")
+        _write_openings(openings_of, n_prompts, seed, write_prompts, write_reference, as_json=as_json)
+        return
+    _refuse_given(context, _OPENING_OPTIONS, "is for --openings-of alone; give a text with it, or leave it out")
+    if model is None or prompts is None:
+        raise UsageError("expected a model and --prompts FILE, or --openings-of with a text to take prompts from")
+    is_service = base_url is not None or api_key_env is not None
+    if is_service:
+        _refuse_given(context, _PROCESS_OPTIONS, "only says how a model is loaded here, not which one a service takes")
+    else:
+        why = "only says how a service is asked; give --base-url or --api-key-env, or leave it out"
+        _refuse_given(context, _SERVICE_OPTIONS, why)
+    budget = Budget(
+        max_requests=max_requests,
+        max_tokens_total=max_tokens_total,
+        max_usd=max_usd,
+        usd_per_million_input=usd_per_million_input,
+        usd_per_million_output=usd_per_million_output,
+    )
+    limits = Limits(
+        max_attempts=max_attempts,
+        attempt_seconds=timeout,
+        total_seconds=deadline,
+        max_concurrency=max_concurrency,
+        rate_per_second=rate_limit,
+    )
+    service = Service(
+        base_url=base_url,
+        key_variable=api_key_env,
+        limits=limits,
+        budget=budget,
+        token_limit_parameter=token_limit_parameter,
+        send_temperature=not no_temperature,
+    )
+    file = read_prompts(prompts)
+    if file.n_repeated:
+        remark(f"{prompts}: {file.n_repeated} lines repeat a prompt; each is asked once")
+    if n_prompts is not None and n_prompts > len(file.prompts):
+        raise UsageError(f"--n-prompts {n_prompts} is more than the {len(file.prompts)} prompts of {prompts}")
+    request = CollectRequest(
+        model=model,
+        prompts=file.prompts[:n_prompts],
+        prompts_name=file.name,
+        out=out,
+        results=results,
+        mode=mode,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        with_prompts=with_prompts,
+        licence=licence,
+        service=service if is_service else None,
+        cache=cache,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+    )
+    if dry_run:
+        with Bars("prompts") as bars:
+            planned = plan(request, bars)
+        if as_json:
+            counts = {"n_prompts": planned.n_prompts, "n_known": planned.n_known, "path": str(planned.path)}
+            print_json(asdict(planned.estimate) | counts)
+        else:
+            print_tables(plan_tables(planned))
+        return
+    if api_key_env is not None:
+        from bench.api.redaction import Redactor, install_excepthook
+        from bench.api.secret import read_key
+
+        install_excepthook(Redactor((read_key(api_key_env),)))
+    with Bars("prompts") as bars:
+        outcome = gather(request, bars)
+    record = outcome.record
+    if as_json:
+        content = {"path": str(outcome.path), "was_there": outcome.was_there, "record": record.model_dump(mode="json")}
+        print_json(content)
+    else:
+        print_tables(text_tables(record))
+    remark(f"{outcome.path}: {'already collected, nothing asked' if outcome.was_there else 'written'}")
+    if record.n_failed:
+        raise BenchError(
+            f"{record.n_failed} of {record.key.n_prompts} prompts failed; the text of the {record.n_answered} others "
+            "is written; run the same command to ask them again"
+        )
+
+
+def _write_openings(
+    text: str, n_openings: int | None, seed: int, prompts: Path | None, reference: Path | None, *, as_json: bool
+) -> None:
+    from bench.collect import as_paragraphs, openings
+    from bench.errors import UsageError
+    from bench.store import write_whole
+    from bench.task_names import find_tasks
+    from bench.terminal import remark
+    from tasks.task import TextTask
+
+    if n_openings is None or prompts is None:
+        raise UsageError("--openings-of needs --n-prompts with a number and --write-prompts with a file")
+    (task,) = find_tasks([], texts=[text])
+    assert isinstance(task, TextTask)
+    found = openings(task.sentences, n_openings=n_openings, seed=seed)
+    write_whole(prompts, "".join(f"{one.prompt}\n" for one in found).encode())
+    if reference is not None:
+        write_whole(reference, as_paragraphs([one.continuation for one in found]))
+    if as_json:
+        print_json({"text": task.name, "licence": task.licence, "openings": [asdict(one) for one in found]})
+    for path in (prompts, reference):
+        if path is not None:
+            remark(f"{path}: {len(found)} from {task.name} (licence: {task.licence})")
