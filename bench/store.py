@@ -3,6 +3,8 @@
 results/emergence/<model>/<task>.<preset>.<estimator>.seed<seed>.<key>.json     one record a run
 results/performance/<model>/<task>.<mode>.seed<seed>.<key>.json                 one record a model and task
 results/performance/<model>/<task>.<mode>.seed<seed>.<key>.samples.jsonl        what was asked and answered
+results/probe/<proxy>/<text>.<reference>.<estimator>.seed<seed>.<key>.json       one record a pair of texts and proxy
+results/fits/<problem>/<target>.<key>.json      one fit each
 results/.units/<key>.json           one measured condition each, shared by runs and reused after a kill
 results/calibration/{cases,coverage}/<estimator>/<case>.seed<seed>.<key>.json and calibration/cost/<case>....json
 """
@@ -24,15 +26,27 @@ from pydantic import ValidationError
 
 from bench.calibration.results import CaseKey, CaseResult, CostKey, CostResult, CoverageKey, CoverageResult
 from bench.errors import RecordError, StorageError
+from bench.fits import FitKey, FitRecord
 from bench.performance import PerformanceKey, PerformanceRecord, Sample, as_lines, sha256
+from bench.probe_records import ProbeKey, ProbeRecord
 from bench.records import EmergenceRecord, Measurement, RecordKey, Row, UnitKey
 
 MAX_RECORD_BYTES = 64 << 20
 """No record comes near it; a larger file is not one of ours."""
 
 AnyRow = TypeVar("AnyRow", bound=Row)
-Keyed = TypeVar("Keyed", EmergenceRecord, PerformanceRecord, Measurement, CaseResult, CoverageResult, CostResult)
-AnyKey = RecordKey | PerformanceKey | UnitKey | CaseKey | CoverageKey | CostKey
+Keyed = TypeVar(
+    "Keyed",
+    EmergenceRecord,
+    PerformanceRecord,
+    FitRecord,
+    ProbeRecord,
+    Measurement,
+    CaseResult,
+    CoverageResult,
+    CostResult,
+)
+AnyKey = RecordKey | PerformanceKey | FitKey | ProbeKey | UnitKey | CaseKey | CoverageKey | CostKey
 Calibrated = CaseResult | CoverageResult | CostResult
 
 Kept = TypeVar("Kept", CaseResult, CoverageResult, CostResult)
@@ -64,6 +78,22 @@ class StoredPerformance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredProbe:
+    """A valid record of the text probe and where it lies, relative to the results folder, with forward slashes."""
+
+    path: str
+    record: ProbeRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFit:
+    """A valid fit and where it lies, relative to the results folder, with forward slashes."""
+
+    path: str
+    record: FitRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedFile:
     """A file in the results folder that is not a valid record, and why, in one line."""
 
@@ -77,7 +107,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def check_writable(self, *models: str, kind: Literal["emergence", "performance"] = "emergence") -> None:
+    def check_writable(self, *models: str, kind: Literal["emergence", "performance", "probe"] = "emergence") -> None:
         """Make the folders for records of a kind and prove that files can be written there.
 
         Raises:
@@ -147,6 +177,47 @@ class Store:
         """All performance records in path order, and the files that are none."""
         found, rejected = self._rows("performance/*/*.json", PerformanceRecord)
         return tuple(StoredPerformance(path=path, record=record) for path, record in found), rejected
+
+    def probe_path(self, key: ProbeKey) -> Path:
+        """Where the probe record of `key` lies or would lie."""
+        texts = f"{slug(key.text)}.{slug(key.reference)}"
+        name = f"{texts}.{slug(key.estimator)}.seed{key.seed}.{key.digest()[:8]}.json"
+        return self.root / "probe" / slug(key.model) / name
+
+    def probe(self, key: ProbeKey) -> ProbeRecord | None:
+        """The finished probe record of `key`, or None. A damaged file counts as not there."""
+        return _answer(self.probe_path(key), ProbeRecord, key)
+
+    def write_probe(self, record: ProbeRecord) -> Path:
+        """Write a finished probe record, whole or not at all."""
+        path = self.probe_path(record.key)
+        write_whole(path, record.model_dump_json(indent=1).encode() + b"\n")
+        return path
+
+    def probes(self) -> tuple[tuple[StoredProbe, ...], tuple[RejectedFile, ...]]:
+        """All probe records in path order, and the files that are none."""
+        found, rejected = self._rows("probe/*/*.json", ProbeRecord)
+        return tuple(StoredProbe(path=path, record=record) for path, record in found), rejected
+
+    def fit_path(self, key: FitKey) -> Path:
+        """Where the fit of `key` lies or would lie. One of other rows lies there too: they make an older one void."""
+        place = key.model_copy(update={"rows_sha256": "", "schema_version": 0, "fit_version": 0})
+        return self.root / "fits" / key.problem / f"{slug(key.target)}.{place.digest()[:8]}.json"
+
+    def fit(self, key: FitKey) -> FitRecord | None:
+        """The fit of `key`, or None."""
+        return _answer(self.fit_path(key), FitRecord, key)
+
+    def write_fit(self, record: FitRecord) -> Path:
+        """Write a fit, whole or not at all."""
+        path = self.fit_path(record.key)
+        write_whole(path, record.model_dump_json(indent=1).encode() + b"\n")
+        return path
+
+    def fits(self) -> tuple[tuple[StoredFit, ...], tuple[RejectedFile, ...]]:
+        """All fits in path order, and the files there that are none."""
+        found, rejected = self._rows("fits/*/*.json", FitRecord)
+        return tuple(StoredFit(path=path, record=record) for path, record in found), rejected
 
     def calibration_case(self, key: CaseKey) -> CaseResult | None:
         """An estimate of a known information made before, or None."""
