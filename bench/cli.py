@@ -17,7 +17,10 @@ from typing import Annotated, Literal
 import typer
 
 from bench import __version__
+from bench.cli_collect import collect
+from bench.cli_fit import estimate, features, fit, ledger_app
 from bench.cli_options import RANKED, AsJson, Results, TaskFiles, Tasks, print_json, print_tables, task_names
+from bench.cli_probe import probe
 from bench.cli_query import query
 from bench.cli_zoo import zoo
 
@@ -33,6 +36,7 @@ models_app = typer.Typer(help="List the named models; fetch their weights.", inv
 tasks_app = typer.Typer(help="List the tasks; show one; check a file of your own.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(ledger_app, name="ledger")
 
 
 @app.callback(invoke_without_command=True)
@@ -150,7 +154,12 @@ def run(
 
 
 app.command()(query)
+app.command()(collect)
+app.command()(probe)
 app.command()(zoo)
+app.command()(features)
+app.command()(fit)
+app.command()(estimate)
 
 
 @app.command()

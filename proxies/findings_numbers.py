@@ -18,9 +18,10 @@ from scipy.stats import rankdata
 
 from bench.intervals import Z_95, mean_over_seeds, wilson
 from bench.performance import Cell
-from bench.records import Bits, Condition, EmergenceRecord, Measurement, ModelInfo, RecordKey, as_array
+from bench.records import Bits, Condition, EmergenceRecord, ModelInfo, RecordKey
 from bench.store import StoredPerformance, StoredRecord
 from bench.suffixes import BITS
+from proxies.emergence_by_block import by_block
 from proxies.leaderboard import Entry, Setting, rankings
 from proxies.performance import cells_of
 from tasks import RANKED_TASKS
@@ -237,21 +238,6 @@ def spread_over_blocks(runs: Runs, n_shots: int, condition: Condition = "trained
         return None
     value, low, high = (math.sqrt(max(end, 0.0)) for end in (variance.value, variance.low, variance.high))
     return Interval(value=value, low=low, high=high)
-
-
-def by_block(measurement: Measurement, position: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Emergence of every block at one position in bits, and its standard errors; NaN where a cell was refused.
-
-    Equal to a column of `bench.summary.emergence_of`.
-    """
-    macro, micro = measurement.macro[measurement.headline], measurement.micro[measurement.headline]
-    columns = measurement.micro_of_position[: position + 1]
-    shares = np.bincount(columns) / len(columns)
-    used = np.flatnonzero(shares)
-    micro_values, micro_errors = (as_array(part)[:, used] for part in (micro.values_bits, micro.errors_bits))
-    values = as_array(macro.values_bits)[:, position] - micro_values @ shares[used]
-    variances = np.square(as_array(macro.errors_bits)[:, position]) + np.square(micro_errors) @ np.square(shares[used])
-    return values, np.sqrt(variances)
 
 
 def contrast(*terms: Term, reading: Reading = mean_over_blocks) -> Interval | None:

@@ -18,6 +18,7 @@ from bench.records import CONDITIONS, Condition, EmergenceRecord, Measurement
 from bench.sources import checkpoint_of
 from bench.store import Store, StoredPerformance, StoredRecord
 from bench.summary import emergence_of, summarise
+from proxies.emergence_by_block import by_block
 from proxies.findings import FOLDER, main, write_findings
 from proxies.findings_numbers import (
     LADDER,
@@ -27,7 +28,6 @@ from proxies.findings_numbers import (
     Term,
     above_chance,
     after_first_block,
-    by_block,
     combined,
     contrast,
     over,

@@ -1,0 +1,87 @@
+"""Estimated emergence and the ledger as a person sees them in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from bench.escape import printable
+from bench.fits import Level
+from bench.terminal import new_table
+from proxies.fits import Estimate
+from proxies.ledger import Scored
+
+
+def estimate_tables(estimate: Estimate, measured: float | None, verdict: str) -> list[RenderableType]:
+    """The estimate beside what was measured, and how far such estimates are off."""
+    table = new_table(
+        f"Estimated emergence of {printable(estimate.model)}",
+        caption="From performance alone, by a fit over open models that have both, without the family held out. The "
+        "intervals are jackknife+ over models; for a family unlike those fitted they promise nothing. held-out error: "
+        "mean absolute error of the same fit on families that it had not seen.",
+    )
+    for column in (
+        "estimate (bits)",
+        "80 % interval",
+        "90 % interval",
+        "measured (bits)",
+        "held-out error",
+        "models fitted",
+    ):
+        table.add_column(column, justify="right")
+    table.add_row(
+        f"{estimate.value_bits:.2f}",
+        _between(estimate, "80"),
+        _between(estimate, "90"),
+        "-" if measured is None else f"{measured:.2f}",
+        f"{estimate.errors.mean_absolute_error:.2f}",
+        str(len(estimate.trained_on)),
+    )
+    held_out = ", ".join(map(printable, estimate.left_out)) or "none: the model is of no family that was measured"
+    return [table, Text(f"held out: {held_out}"), Text(printable(verdict))]
+
+
+def _between(estimate: Estimate, level: Level) -> str:
+    between = estimate.intervals.get(level)
+    return "too few models" if between is None else f"{between.low:.2f} to {between.high:.2f}"
+
+
+def ledger_tables(scored: Sequence[Scored]) -> list[RenderableType]:
+    """Predictions beside what came of them."""
+    table = new_table(
+        "Predictions, written before the model was scored",
+        caption="inside: whether the accuracy is in the 80 % interval. late: the answers came before the prediction.",
+    )
+    for column in ("date", "model", "task"):
+        table.add_column(column, overflow="fold")
+    for column in ("shots", "predicted", "80 % interval", "measured", "error", "inside"):
+        table.add_column(column, justify="right")
+    for one in scored:
+        said = one.prediction
+        table.add_row(
+            one.entry.date[:10],
+            printable(one.entry.model),
+            printable(said.task),
+            str(said.n_shots),
+            f"{said.predicted:.2f}",
+            "-" if said.low is None or said.high is None else f"{said.low:.2f} to {said.high:.2f}",
+            "not yet" if one.accuracy is None else f"{one.accuracy:.2f}",
+            "" if one.accuracy is None else f"{one.accuracy - said.predicted:+.2f}",
+            "" if one.is_inside is None else ("late" if not one.is_before else "yes" if one.is_inside else "no"),
+        )
+    return [table, Text(summary(scored))]
+
+
+def summary(scored: Sequence[Scored]) -> str:
+    """How good the predictions were, of those written in time."""
+    known = [(one, one.accuracy) for one in scored if one.accuracy is not None and one.is_before]
+    late = sum(not one.is_before for one in scored)
+    after = f"; {late} were written after the answers and do not count" if late else ""
+    if not known:
+        return f"{len(scored)} predictions, none of them scored yet{after}"
+    error = sum(abs(accuracy - one.prediction.predicted) for one, accuracy in known) / len(known)
+    inside = [one.is_inside for one, _ in known if one.is_inside is not None]
+    share = f", {sum(inside)} of {len(inside)} inside their 80 % interval" if inside else ""
+    return f"{len(known)} of {len(scored)} predictions scored: mean absolute error {error:.3f}{share}{after}"

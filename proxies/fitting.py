@@ -1,0 +1,199 @@
+"""Which fits are asked for, done one after the other: found again, made, or refused in words."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from bench.errors import UsageError
+from bench.fits import FitRecord, ProblemName
+from bench.progress import Progress
+from bench.provenance import Start
+from bench.store import Store
+from proxies.features import DEFAULT_ESTIMATOR, Cells, Left, cells, feature_names
+from proxies.fits import fit, key_of
+from proxies.frames import read_cells
+from proxies.published import read_scores, sibling_cells
+from proxies.regression import FEWEST_TASKS, cells_problem, emergence_problem, models_problem, published_problem
+from proxies.validation import Problem
+
+ALL_MODELS = "all models"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """What to fit.
+
+    Attributes:
+        problems: which questions; None: those that `targets` or `published` ask, or all on the records.
+        targets: models of `cells` fits; none: every published model that was asked on enough tasks.
+        features: a set of the configuration, or columns with commas.
+        cells: a frame to fit instead of the records.
+    """
+
+    results: Path
+    problems: tuple[ProblemName, ...] | None = None
+    targets: tuple[str, ...] = ()
+    features: str | None = None
+    estimator: str = DEFAULT_ESTIMATOR
+    mode: str = "completion"
+    proxies: tuple[str, ...] = ()
+    published: Path | None = None
+    benchmarks: tuple[str, ...] = ()
+    cells: Path | None = None
+    seed: int = 0
+
+    @cached_property
+    def frame(self) -> Cells:
+        """The cells that everything is fitted on."""
+        if self.cells is not None:
+            return Cells(frame=read_cells(self.cells), excluded=())
+        if not self.results.is_dir():
+            raise UsageError(
+                f"there is no results folder {self.results}; run `bench run MODEL` and `bench query MODEL` first"
+            )
+        store = Store(self.results)
+        (stored, rejected), (performances, others) = store.records(), store.performances()
+        return cells(stored, performances, (*rejected, *others), estimator=self.estimator)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitOutcome:
+    """A fit and where it lies."""
+
+    path: Path
+    record: FitRecord
+    was_there: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedFit:
+    """A fit that there are not enough data for, in words."""
+
+    problem: ProblemName
+    target: str
+    reason: str
+
+
+def wanted(request: FitRequest) -> list[tuple[ProblemName, str]]:
+    """The fits of a request: problem, and target or benchmark.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+    if request.published is not None:
+        if request.targets or request.problems not in (None, ("published",)):
+            raise UsageError("--published is a fit of its own; leave out --target and --problem")
+        scores = read_scores(request.published)
+        unknown = [name for name in request.benchmarks if name not in scores.benchmarks]
+        if unknown:
+            raise UsageError(
+                f"{request.published} has no scores on {unknown[0]!r}; it has {', '.join(scores.benchmarks)}"
+            )
+        return [("published", name) for name in request.benchmarks or scores.benchmarks]
+    if request.benchmarks or "published" in (request.problems or ()):
+        raise UsageError("published scores are read from a file; name it with --published FILE")
+    problems = request.problems or (("cells",) if request.targets else ("models", "emergence", "cells"))
+    if request.targets and "cells" not in problems:
+        raise UsageError("--target names the model of a `cells` fit; leave it out, or ask for --problem cells")
+    found: list[tuple[ProblemName, str]] = []
+    for problem in problems:
+        targets = (
+            (request.targets or asked_enough(request.frame.frame, request.mode))
+            if problem == "cells"
+            else (ALL_MODELS,)
+        )
+        found += [(problem, target) for target in targets]
+    return found
+
+
+def asked_enough(frame: pd.DataFrame, mode: str) -> tuple[str, ...]:
+    """Published models, and those behind services, that were asked on enough tasks for a fit of their own."""
+    rows = frame[(frame["mode"] == mode) & frame["kind"].isin(["published", "unknown"]) & frame["accuracy"].notna()]
+    n_tasks = rows.groupby("model")["task"].nunique()
+    return tuple(sorted(n_tasks[n_tasks >= FEWEST_TASKS].index))
+
+
+def problem_of(request: FitRequest, problem: ProblemName, target: str) -> Problem:
+    """The rows of one fit.
+
+    Raises:
+        UsageError: there are not enough, with the counts.
+    """
+    frame, features = request.frame.frame, feature_names(request.features)
+    match problem:
+        case "cells":
+            return cells_problem(frame, target=target, features=features, mode=request.mode, proxies=request.proxies)
+        case "models":
+            return models_problem(frame, features=features, mode=request.mode)
+        case "emergence":
+            return emergence_problem(frame, mode=request.mode)
+        case "published":
+            assert request.published is not None  # `wanted` names it with a file only
+            return published_problem(sibling_cells(read_scores(request.published), target), frame, features=features)
+
+
+def run(request: FitRequest, progress: Progress) -> Iterator[FitOutcome | RefusedFit]:
+    """Do all fits; what is on disk for the same rows is found again."""
+    store, todo = Store(request.results), wanted(request)
+    progress.plan(len(todo))
+    for name, target in todo:
+        progress.stage(f"{name}, {target}")
+        outcome = fit_one(request, name, target, store)
+        progress.block(f"{name}, {target}")
+        yield outcome
+
+
+def fit_one(request: FitRequest, name: ProblemName, target: str, store: Store) -> FitOutcome | RefusedFit:
+    """One fit, from disk where it is that of the same rows."""
+    start, before = Start.now(), time.perf_counter()
+    try:
+        problem = problem_of(request, name, target)
+    except UsageError as error:
+        return RefusedFit(problem=name, target=target, reason=str(error))
+    features = feature_names(request.features) if name != "emergence" else ()
+    mode = "published" if name == "published" else request.mode
+    key = key_of(
+        problem,
+        name=name,
+        target=target,
+        features=features,
+        estimator=request.estimator,
+        mode=mode,
+        seed=request.seed,
+    )
+    found = store.fit(key)
+    if found is not None:
+        return FitOutcome(path=store.fit_path(key), record=found, was_there=True)
+    record = fit(problem, key, command=_command(request, name, target), start=start, before=before)
+    return FitOutcome(path=store.write_fit(record), record=record, was_there=False)
+
+
+def left_out(request: FitRequest) -> tuple[Left, ...]:
+    """Files and records that are in no row of the frame."""
+    return request.frame.excluded
+
+
+def _command(request: FitRequest, name: ProblemName, target: str) -> str:
+    parts = ["bench", "fit"]
+    if name == "published":
+        parts += ["--published", str(request.published and request.published.name), "--benchmark", target]
+    else:
+        parts += ["--problem", name] + (["--target", target] if name == "cells" else [])
+    for option, value, default in (
+        ("--features", request.features, None),
+        ("--estimator", request.estimator, DEFAULT_ESTIMATOR),
+        ("--mode", request.mode, "completion"),
+        ("--proxies", ",".join(request.proxies), ""),
+        ("--cells", request.cells and request.cells.name, None),
+        ("--seed", str(request.seed), "0"),
+    ):
+        if value != default:
+            parts += [option, str(value)]
+    return shlex.join(parts)

@@ -1,0 +1,199 @@
+"""The ledger: predictions written before a model is scored, each line chained to the one before, and their errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from bench.completions import Mode
+from bench.errors import RecordError, StorageError, UsageError
+from bench.fits import FitRecord, LedgerEntry, Prediction
+from bench.performance import PerformanceRecord
+from bench.store import StoredPerformance
+from proxies.fits import predict
+from proxies.validation import Problem
+
+FILE = "ledger.jsonl"
+BEGINNING = "0" * 64
+LOCK_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A prediction of the ledger with what came of it."""
+
+    entry: LedgerEntry
+    prediction: Prediction
+    accuracy: float | None
+    """None while the model is not scored on that task."""
+    is_before: bool
+    """Whether the prediction was written before the first question was answered."""
+
+    @property
+    def is_inside(self) -> bool | None:
+        """Whether the accuracy is in the interval; None where either is missing."""
+        low, high = self.prediction.low, self.prediction.high
+        if self.accuracy is None or low is None or high is None:
+            return None
+        return low <= self.accuracy <= high
+
+
+def read_ledger(root: Path) -> tuple[LedgerEntry, ...]:
+    """All entries, oldest first.
+
+    Raises:
+        RecordError: a line is not valid, or was changed or taken out after it was written; the message says which.
+    """
+    return tuple(entry for _, entry in _lines(root / FILE))
+
+
+def append(
+    root: Path, said: Sequence[Prediction], *, date: str, model: str, mode: Mode, predictor: str, fit_sha256: str
+) -> LedgerEntry:
+    """Add an entry behind the last, under a lock, so that two processes keep the chain.
+
+    Raises:
+        RecordError: the ledger is damaged; nothing is added to it.
+        StorageError: it cannot be written.
+    """
+    path = root / FILE
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".ledger.lock", timeout=LOCK_SECONDS):
+            lines = _lines(path)
+            previous = _sha256(lines[-1][0]) if lines else BEGINNING
+            entry = LedgerEntry(
+                schema_version=1, date=date, model=model, mode=mode, predictor=predictor, fit_sha256=fit_sha256,
+                predictions=tuple(said), previous_sha256=previous,
+            )  # fmt: skip
+            with path.open("ab") as file:
+                file.write(entry.model_dump_json().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+    except Timeout as error:
+        raise StorageError(
+            f"{path}: another process has held the ledger for {LOCK_SECONDS:.0f} s; try again"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}; choose another folder, or free space there"
+        ) from error
+    return entry
+
+
+def predictions(problem: Problem, record: FitRecord, to_come: pd.DataFrame) -> tuple[str, tuple[Prediction, ...]]:
+    """What the predictor with the least held-out error says of cells that were not asked yet, and its name.
+
+    Raises:
+        UsageError: there is no such cell.
+    """
+    if to_come.empty:
+        raise UsageError(
+            f"{record.key.target} was asked everything that its proxies were measured on: there is nothing to predict; "
+            "measure proxies on a new task first"
+        )
+    n_rows = max(one.n_rows for one in record.errors)
+    everywhere = [one for one in record.errors if one.n_rows == n_rows]
+    best = min(everywhere, key=lambda one: (one.mean_absolute_error, one.name)).name
+    said = predict(problem, next(one for one in problem.predictors if one.name == best), to_come)
+    return best, tuple(
+        Prediction(
+            task=str(row["task"]),
+            task_hash=str(row["task_hash"]),
+            n_shots=int(row["n_shots"]),
+            predicted=round(float(row["predicted"]), 6),
+            low=None if pd.isna(row["low_80"]) else round(float(row["low_80"]), 6),
+            high=None if pd.isna(row["high_80"]) else round(float(row["high_80"]), 6),
+        )
+        for _, row in said.iterrows()
+    )
+
+
+def score(entries: Sequence[LedgerEntry], performances: Sequence[StoredPerformance]) -> tuple[Scored, ...]:
+    """Every prediction with the accuracy that was measured since, in the order of the ledger.
+
+    Of several records of a cell the first counts: what was measured later could have been chosen.
+    """
+    found = []
+    for entry in entries:
+        records = sorted(
+            (
+                item.record
+                for item in performances
+                if (item.record.key.model, item.record.key.mode) == (entry.model, entry.mode)
+            ),
+            key=lambda record: record.provenance.date,
+        )
+        for prediction in entry.predictions:
+            measured = next(filter(None, (_measured(record, prediction) for record in records)), None)
+            found.append(
+                Scored(
+                    entry=entry,
+                    prediction=prediction,
+                    accuracy=None if measured is None else measured[0],
+                    is_before=measured is None or entry.date < measured[1],
+                )
+            )
+    return tuple(found)
+
+
+def _measured(record: PerformanceRecord, prediction: Prediction) -> tuple[float, str] | None:
+    """Accuracy on the cell of a prediction, and when the run began that measured it."""
+    if record.key.task_hash != prediction.task_hash:
+        return None
+    cell = next((cell for cell in record.cells if cell.n_shots == prediction.n_shots), None)
+    return None if cell is None or cell.accuracy is None else (cell.accuracy, record.provenance.date)
+
+
+def _lines(path: Path) -> list[tuple[bytes, LedgerEntry]]:
+    if not path.is_file():
+        return []
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        raise RecordError(f"{path}: the last line is not whole, a write was cut off; delete that line")
+    found: list[tuple[bytes, LedgerEntry]] = []
+    previous = BEGINNING
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            entry = LedgerEntry.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            field = ".".join(map(str, first["loc"])) or "the line"
+            raise RecordError(f"{path}, line {number}: {field}: {first['msg']}") from error
+        if entry.previous_sha256 != previous:
+            raise RecordError(
+                f"{path}, line {number}: it follows another line than it was written behind; a line before it was "
+                "changed or taken out, and a ledger proves nothing then; restore it from version control"
+            )
+        previous = _sha256(line)
+        found.append((line, entry))
+    return found
+
+
+def _sha256(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def as_data(scored: Sequence[Scored]) -> list[dict[str, object]]:
+    """For machines, one object a prediction."""
+    return [
+        {
+            "date": one.entry.date,
+            "model": one.entry.model,
+            "mode": one.entry.mode,
+            "predictor": one.entry.predictor,
+            **json.loads(one.prediction.model_dump_json()),
+            "accuracy": one.accuracy,
+            "is_before": one.is_before,
+            "is_inside": one.is_inside,
+        }
+        for one in scored
+    ]
