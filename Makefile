@@ -23,7 +23,7 @@ test: $(READY)
 # The same model in process and behind a real server on loopback: a few minutes, not part of `make test`.
 server-test: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf,dev,server]'
-	$(BIN)/python -m pytest tests/bench/test_real_server.py -m server
+	$(BIN)/python -m pytest tests/bench/test_real_server.py tests/bench/test_estimate_served.py -m server
 
 # Thousands of requests under faults and rate limits: a few minutes, not part of `make test`.
 long-test: $(READY)
