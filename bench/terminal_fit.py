@@ -20,9 +20,9 @@ def fit_tables(record: FitRecord) -> list[RenderableType]:
     n_folds = len({row.fold for row in record.rows})
     table = new_table(
         f"{title(record)}: held-out errors in {UNITS[record.unit]}",
-        caption=f"{len(record.rows)} rows, {record.n_models} models of {len(record.families)} families; {n_folds} "
-        f"{held_out}, each predicted by fits that have not seen it. error: mean absolute, with its 95 % interval over "
-        f"{held_out} drawn anew (- where there are too few). covered: held-out rows inside their intervals.",
+        caption=f"{rows_shown(record)}; {n_folds} {held_out}, each predicted by fits that have not seen it. error: "
+        f"mean absolute, with its 95 % interval over {held_out} drawn anew (- where there are too few). covered: "
+        "held-out rows inside their intervals.",
     )
     for column in ("predictor", "what it is"):
         table.add_column(column, overflow="fold")
@@ -58,6 +58,13 @@ def title(record: FitRecord) -> str:
             "published": f"{key.target} of larger models, as published",
         }[key.problem]
     )
+
+
+def rows_shown(record: FitRecord) -> str:
+    """How many rows, and of what."""
+    if record.key.problem == "cells":
+        return f"{len(record.rows)} cells (task and shots); features are of {len(record.proxies)} other models"
+    return f"{len(record.rows)} rows, {record.n_models} models of {len(record.families)} families"
 
 
 def error_shown(one: PredictorErrors) -> str:

@@ -73,8 +73,8 @@ def _section(item: StoredFit) -> str:
     unit = {"task": "tasks", "family": "families"}[record.fold_unit]
     lines = [
         f"## {_heading(record)}\n",
-        f"{len(record.rows)} rows, {record.n_models} models of {len(record.families)} families, {n_folds} {unit} left "
-        f"out in turn; features: {markdown_cell(', '.join(key.features) or 'performance')}; errors in {record.unit}. "
+        f"{_rows_shown(record)}, {n_folds} {unit} left out in turn; features: "
+        f"{markdown_cell(', '.join(key.features) or 'performance')}; errors in {record.unit}. "
         f"[record]({url_path(item.path.removeprefix('fits/'))})\n",
         table(
             ("predictor", "rows", "error", "covered 80 %", "covered 90 %"),
@@ -98,6 +98,12 @@ def _section(item: StoredFit) -> str:
         listed = (f"  - {markdown_cell(one.what)}: {markdown_cell(one.reason)}" for one in record.excluded)
         lines += [f"- left out ({len(record.excluded)}):", *listed]
     return "\n".join(lines) + "\n"
+
+
+def _rows_shown(record: FitRecord) -> str:
+    if record.key.problem == "cells":
+        return f"{len(record.rows)} cells, features of {len(record.proxies)} other models"
+    return f"{len(record.rows)} rows, {record.n_models} models of {len(record.families)} families"
 
 
 def _error(one: PredictorErrors) -> str:
