@@ -358,7 +358,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=None if arguments is None else list(arguments))
     except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
+        from bench.escape import printable
+
+        print("\n".join(map(printable, f"bench: {error}".splitlines())), file=sys.stderr)
         sys.exit(error.exit_status)
     except _Interrupted as interruption:
         print("bench: interrupted; the same command goes on from here", file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ import typer
 from bench.cli_options import AsJson, Results, print_json, print_tables
 
 if TYPE_CHECKING:
+    from proxies.estimating import Estimated
     from proxies.fitting import FitOutcome, FitRequest, RefusedFit
 
 Features = Annotated[
@@ -81,9 +82,10 @@ def fit(
         str | None, typer.Option(metavar="MODEL", help="Predict this model on tasks that the fit has not seen.")
     ] = None,
     problem: Annotated[
-        Literal["cells", "models", "emergence"] | None,
+        Literal["cells", "models", "emergence", "texts"] | None,
         typer.Option(
-            help="cells: tasks not seen. models: families not seen. emergence: of families not seen. Default: all."
+            help="cells: tasks not seen. models: families not seen. emergence: of families not seen, from performance. "
+            "texts: the same, from text that was read by `bench probe`. Default: all."
         ),
     ] = None,
     features: Features = None,
@@ -91,7 +93,10 @@ def fit(
     estimator: Estimator = "noisy_channel",
     proxies: Annotated[
         str | None,
-        typer.Option(metavar="MODELS", help="Models whose emergence is used for a target, with commas. Default: all."),
+        typer.Option(
+            metavar="MODELS",
+            help="Models whose emergence is used for a target, or that have read the texts; with commas. Default: all.",
+        ),
     ] = None,
     published: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Published scores as targets, instead of measured ones.")
@@ -170,7 +175,12 @@ def fit(
 
 
 def estimate(
-    model: Annotated[str, typer.Argument(help="A model that was asked with `bench query`, as it was named there.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model that was asked with `bench query`, as it was named there; or that wrote the text."
+        ),
+    ],
     from_performance: Annotated[
         bool, typer.Option("--from-performance", help="Estimate from its answers. This is the default.")
     ] = False,
@@ -178,6 +188,16 @@ def estimate(
         Path | None,
         typer.Option(metavar="FILE", help="Estimate from text that the model has written, not from answers."),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --from-text: what all texts are held against. Default: texts/people.txt in the results folder.",
+        ),
+    ] = None,
+    proxy: Annotated[
+        str, typer.Option(metavar="MODEL", help="With --from-text: the small model that reads it.")
+    ] = "gpt2-ladder-m",
     family: Annotated[
         str | None, typer.Option(help="Family held out of the fit. Default: that of the catalog's model of this name.")
     ] = None,
@@ -194,12 +214,64 @@ def estimate(
 
     if from_text is not None and from_performance:
         raise UsageError("--from-performance and --from-text are two estimates; ask for one at a time")
-    with Bars("fits") as bars:
-        found = estimate_from_performance(_request(results, mode, seed), model, family=family, progress=bars)
+    request = _request(results, mode, seed)
+    if from_text is not None:
+        reference = str(results / "texts" / "people.txt") if reference is None else reference
+        found = _estimated_from_text(request, model, str(from_text), reference, proxy=proxy, family=family)
+    elif reference is not None:
+        raise UsageError("--reference is what a text is held against; name the text with --from-text FILE")
+    else:
+        with Bars("fits") as bars:
+            found = estimate_from_performance(request, model, family=family, progress=bars)
     if as_json:
         print_json(found.as_data())
     else:
         print_tables(estimate_tables(found.estimate, found.measured_bits, found.verdict))
+
+
+def _estimated_from_text(
+    request: FitRequest, model: str, text: str, reference: str, *, proxy: str, family: str | None
+) -> Estimated:
+    """Read a text as those of the other writers were read, and estimate from what the proxy makes of it."""
+    from bench.catalog import resolve
+    from bench.errors import UsageError
+    from bench.probe import ProbeRequest, probe, text_named, text_sha256
+    from bench.terminal import Bars, remark
+    from proxies.estimating import estimate_from_text, fit_of_texts
+
+    wanted, held_against = text_named("--from-text", text), text_named("--reference", reference)
+    with Bars("fits") as bars:
+        fit = fit_of_texts(request, proxy=resolve(proxy).name, progress=bars)
+    alike = fit.reading
+    if text_sha256(held_against) != alike.reference_sha256:
+        raise UsageError(
+            f"--reference: the texts that {proxy} has read were held against another text than {reference}, which "
+            f"they call {alike.reference}; name that one"
+        )
+    settings = {
+        name: ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        for name, value in alike.settings.items()
+    }
+    with Bars() as bars:
+        (outcome,) = probe(
+            ProbeRequest(
+                text=wanted,
+                reference=held_against,
+                proxies=(proxy,),
+                out=request.results,
+                window=alike.window,
+                sizes=alike.sizes,
+                n_groups=alike.n_groups,
+                estimator=alike.estimator,
+                settings=tuple(settings.items()),
+                writer=model,
+                reference_writer=alike.reference_writer,
+                seed=alike.seed,
+            ),
+            bars,
+        )
+    remark(f"{outcome.path}: {'read before' if outcome.was_there else 'written'}")
+    return estimate_from_text(request, fit, model, outcome.record, family=family)
 
 
 @ledger_app.callback()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,8 +47,8 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
 
 
 def print_json(content: object) -> None:
-    """Data for machines, to stdout."""
-    print(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+    """Data for machines, to stdout; with line breaks where a person may look on, which takes ten times as long."""
+    print(json.dumps(content, indent=1 if sys.stdout.isatty() else None, ensure_ascii=False, allow_nan=False))
 
 
 def print_tables(tables: Sequence[RenderableType]) -> None:

@@ -14,11 +14,12 @@ FIT_SCHEMA: Literal[1] = 1
 FIT_VERSION = 1
 """Raised when the same rows would give another fit than before."""
 
-ProblemName = Literal["cells", "models", "emergence", "published"]
+ProblemName = Literal["cells", "models", "emergence", "texts", "published"]
 """cells: one target model on tasks never seen in the fit. models: a family never seen. emergence: that of a model which
-gives no activations, from its performance. published: scores by others, from a smaller sibling."""
+gives no activations, from its performance. texts: the same, from text that it has written. published: scores by others,
+from a smaller sibling."""
 
-PROBLEMS: tuple[ProblemName, ...] = ("cells", "models", "emergence", "published")
+PROBLEMS: tuple[ProblemName, ...] = ("cells", "models", "emergence", "texts", "published")
 
 Role = Literal["baseline", "tested", "both"]
 """tested: what is on trial, alone. both: that beside what is cheap."""
@@ -39,8 +40,11 @@ class FitKey(Row):
     fit_version: int
     problem: ProblemName
     target: Name
-    """The model of a `cells` fit, the benchmark of a `published` one; else what all rows share."""
+    """The model of a `cells` fit, the benchmark of a `published` one, the proxy that read the texts; else what all rows
+    share."""
     features: tuple[Name, ...]
+    proxies: tuple[Name, ...]
+    """Models whose emergence was asked for by name; none: every one."""
     estimator: Name
     mode: Name
     n_permutations: Positive
@@ -87,11 +91,12 @@ class PredictorErrors(Row):
     role: Role
     columns: tuple[Name, ...]
     n_rows: Count
-    mean_absolute_error: Error
+    mean_absolute_error: Error | None
+    """None where it predicts no row."""
     low: Error | None
     """95 % interval over folds drawn anew; None where there are too few of them."""
     high: Error | None
-    root_mean_squared_error: Error
+    root_mean_squared_error: Error | None
     """On the scale of the fit: log odds for accuracy, bits for emergence."""
     coverage: dict[Level, Annotated[float, Field(ge=0, le=1)]]
     """Share of the held-out rows inside the interval of each level."""

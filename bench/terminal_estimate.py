@@ -10,15 +10,20 @@ from rich.text import Text
 from bench.escape import printable
 from bench.fits import Level
 from bench.terminal import new_table
-from proxies.fits import Estimate
+from proxies.fits import Estimate, Source
 from proxies.ledger import Scored
+
+FROM: dict[Source, str] = {
+    "performance": "From performance alone, by a fit over open models that have both",
+    "text": "From text alone, by a fit over open models whose emergence is measured and whose text was read",
+}
 
 
 def estimate_tables(estimate: Estimate, measured: float | None, verdict: str) -> list[RenderableType]:
     """The estimate beside what was measured, and how far such estimates are off."""
     table = new_table(
-        f"Estimated emergence of {printable(estimate.model)}",
-        caption="From performance alone, by a fit over open models that have both, without the family held out. The "
+        f"Estimated emergence of {printable(estimate.model)}, from {estimate.source}",
+        caption=f"{FROM[estimate.source]}, without the family held out. The "
         "intervals are jackknife+ over models; for a family unlike those fitted they promise nothing. held-out error: "
         "mean absolute error of the same fit on families that it had not seen.",
     )

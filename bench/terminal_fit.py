@@ -55,6 +55,7 @@ def title(record: FitRecord) -> str:
             "cells": f"{key.target} on tasks not seen",
             "models": "Performance of families not seen",
             "emergence": "Emergence of families not seen, from performance",
+            "texts": f"Emergence of families not seen, from text read by {key.target}",
             "published": f"{key.target} of larger models, as published",
         }[key.problem]
     )
@@ -69,7 +70,7 @@ def rows_shown(record: FitRecord) -> str:
 
 def error_shown(one: PredictorErrors) -> str:
     """`error [low, high]`."""
-    if not one.n_rows:
+    if one.mean_absolute_error is None:
         return "-"
     between = "[-]" if one.low is None or one.high is None else f"[{one.low:.3f}, {one.high:.3f}]"
     return f"{one.mean_absolute_error:.3f} {between}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from bench.errors import UsageError
+from bench.probe_records import ProbeKey, ProbeRecord
 from bench.progress import Progress
 from bench.store import Store
-from proxies.fits import Estimate, estimate_emergence
-from proxies.fitting import ALL_MODELS, FitRequest, RefusedFit, fit_one, problem_of
-from proxies.regression import PERFORMANCE, only, original_of
+from proxies.fits import Estimate, estimate_emergence, estimate_without
+from proxies.fitting import ALL_MODELS, FitOutcome, FitRequest, RefusedFit, fit_one, problem_of
+from proxies.regression import PERFORMANCE, emergence_of_models, only, original_of
+from proxies.text_regression import TEXT_PROBE, probed_alike, read_alike, text_inputs
+from proxies.validation import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,7 @@ class Estimated:
         estimate = self.estimate
         return {
             "model": estimate.model,
+            "from": estimate.source,
             "estimate_bits": estimate.value_bits,
             "intervals": {level: between.model_dump() for level, between in estimate.intervals.items()},
             "measured_bits": self.measured_bits,
@@ -59,13 +63,11 @@ def estimate_from_performance(request: FitRequest, model: str, *, family: str | 
         raise UsageError(outcome.reason)
     problem, frame = problem_of(request, "emergence", ALL_MODELS), request.frame.frame
     rows = problem.frame
-    known = rows[rows["model"].map(original_of) == original_of(model)]
-    if family is None and len(known):
-        family = str(known["family"].iloc[0])
-    if family is not None and family not in set(rows["family"]):
-        raise UsageError(f"no family '{family[:80]}' was measured; there are {', '.join(sorted(set(rows['family'])))}")
-    errors = next(one for one in outcome.record.errors if one.name == PERFORMANCE)
     answers = only(frame, model, request.mode, served=True)
+    family = _family(rows, rows, model, family)
+    if family is None and answers["family"].iloc[0] in set(rows["family"]):
+        family = str(answers["family"].iloc[0])  # of weights that are here, and were not measured
+    errors = next(one for one in outcome.record.errors if one.name == PERFORMANCE)
     comparison = next(one for one in outcome.record.comparisons if one.predictor == PERFORMANCE)
     return Estimated(
         estimate=estimate_emergence(problem, errors, answers, model=model, family=family),
@@ -73,6 +75,86 @@ def estimate_from_performance(request: FitRequest, model: str, *, family: str | 
         verdict=comparison.verdict,
         fit=str(outcome.path),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFit:
+    """The fit of emergence on texts read by one proxy, and how they were read: another text must be read alike."""
+
+    problem: Problem
+    outcome: FitOutcome
+    reading: ProbeKey
+    """Of one of the texts."""
+
+
+def fit_of_texts(request: FitRequest, *, proxy: str, progress: Progress) -> TextFit:
+    """What text is worth, over the writers whose emergence is measured.
+
+    Raises:
+        UsageError: too few writers; no text was read by this proxy.
+    """
+    progress.plan(1)
+    progress.stage(f"emergence from text, {proxy}")
+    outcome = fit_one(request, "texts", proxy, Store(request.results))
+    progress.block(f"emergence from text, {proxy}")
+    if isinstance(outcome, RefusedFit):
+        raise UsageError(outcome.reason)
+    alike, _ = probed_alike(request.probes, proxy)
+    return TextFit(problem=problem_of(request, "texts", proxy), outcome=outcome, reading=alike[0].key)
+
+
+def estimate_from_text(
+    request: FitRequest, fit: TextFit, model: str, record: ProbeRecord, *, family: str | None
+) -> Estimated:
+    """Estimate from text that a model has written, by a fit over the other families that has not seen that text.
+
+    Args:
+        record: of its text, read as those of the fit were.
+        family: held out; None: that of the measured models of the same name, if there are any.
+
+    Raises:
+        UsageError: the text was read in another way, or is saturated; too few open models; no such family.
+    """
+    if not read_alike(record.key, fit.reading):
+        raise UsageError(
+            f"the text of {model} was read in another way than those of the fit, which are held against "
+            f"{fit.reading.reference} in {fit.reading.sizes[-1]} windows a side by {fit.reading.model}"
+        )
+    frame = request.frame.frame
+    measured, _ = emergence_of_models(frame, ("emergence",))
+    rows = fit.problem.frame
+    family = _family(rows, measured, model, family)
+    is_own = rows["texts_sha256"].map(lambda texts: record.key.text_sha256 in texts) & (rows["family"] != family)
+    problem = replace(fit.problem, frame=rows[~is_own].reset_index(drop=True))
+    found = fit.outcome.record
+    return Estimated(
+        estimate=estimate_without(
+            problem,
+            next(one for one in found.errors if one.name == TEXT_PROBE),
+            text_inputs(record),
+            model=model,
+            family=family,
+            predictor=TEXT_PROBE,
+            source="text",
+        ),
+        measured_bits=_measured(measured, model),
+        verdict=next(one for one in found.comparisons if one.predictor == TEXT_PROBE).verdict,
+        fit=str(fit.outcome.path),
+    )
+
+
+def _family(rows: pd.DataFrame, measured: pd.DataFrame, model: str, family: str | None) -> str | None:
+    """The family to hold out: the one that was named, or that of the measured models of the same name.
+
+    Raises:
+        UsageError: none of the rows is of it.
+    """
+    if family is None:
+        known = measured[measured["model"].map(original_of) == original_of(model)]
+        return str(known["family"].iloc[0]) if len(known) else None
+    if family not in set(rows["family"]):
+        raise UsageError(f"no family '{family[:80]}' was measured; there are {', '.join(sorted(set(rows['family'])))}")
+    return family
 
 
 def _measured(rows: pd.DataFrame, model: str) -> float | None:

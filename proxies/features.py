@@ -156,13 +156,16 @@ def cells(
     return Cells(frame=as_frame(rows), excluded=(*excluded, *left))
 
 
-def as_frame(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
+def as_frame(rows: pd.DataFrame | Iterable[dict[str, object]]) -> pd.DataFrame:
     """Rows as a frame with exactly the columns of `COLUMNS`: names as text, numbers as float64, NaN for none."""
     names = [column.name for column in COLUMNS]
-    frame = pd.DataFrame(list(rows), columns=names)
+    if isinstance(rows, pd.DataFrame):
+        frame = rows[names].reset_index(drop=True)
+    else:
+        frame = pd.DataFrame(list(rows), columns=names)
     for column in COLUMNS:
         if column.unit in ("name", "hex"):
-            frame[column.name] = frame[column.name].fillna("").astype(str)
+            frame[column.name] = frame[column.name].astype(object).fillna("").astype(str)
         else:
             frame[column.name] = frame[column.name].astype(np.float64)
     return frame
@@ -233,7 +236,8 @@ def _of_cell(cell: Cell) -> dict[str, object]:
         "n_answered": cell.n_answered,
         "chance": cell.chance,
         "repeats": None if cell.n_repeats is None else cell.n_repeats / cell.n_answered,
-        "ability": float(ability(cell.accuracy or 0.0, cell.chance, cell.n_answered)),
+        # Where guessing is always right there is nothing above chance.
+        "ability": float(ability(cell.accuracy or 0.0, cell.chance, cell.n_answered)) if cell.chance < 1 else None,
     }
 
 

@@ -10,6 +10,7 @@ from bench.fits import FitRecord, FitRow, PredictorErrors
 from bench.store import RejectedFile, Store, StoredFit, write_whole
 from proxies.markdown import table
 from proxies.regression import PERFORMANCE
+from proxies.text_regression import TEXT_PROBE
 
 INTRODUCTION = """\
 # Does emergence predict? (`bench fit`)
@@ -26,11 +27,15 @@ records beside this file; edits are lost. [predictions.md](../../docs/prediction
 
 HEADINGS = {
     "emergence": "Emergence of families not seen, from performance",
+    "texts": "Emergence of families not seen, from text read by {target}",
     "models": "Performance of families not seen, from emergence",
     "cells": "{target} on tasks not seen, from the emergence of others",
     "published": "{target} of models of at least 6 B parameters, from siblings of at most 2 B, as published",
 }
 ORDER = tuple(HEADINGS)
+
+ON_TRIAL = {"emergence": PERFORMANCE, "texts": TEXT_PROBE}
+"""What emergence is estimated from, where it is."""
 
 
 def write_fit_report(store: Store) -> tuple[Path, ...]:
@@ -74,7 +79,7 @@ def _section(item: StoredFit) -> str:
     lines = [
         f"## {_heading(record)}\n",
         f"{_rows_shown(record)}, {n_folds} {unit} left out in turn; features: "
-        f"{markdown_cell(', '.join(key.features) or 'performance')}; errors in {record.unit}. "
+        f"{markdown_cell(', '.join(key.features) or ON_TRIAL[key.problem])}; errors in {record.unit}. "
         f"[record]({url_path(item.path.removeprefix('fits/'))})\n",
         table(
             ("predictor", "rows", "error", "covered 80 %", "covered 90 %"),
@@ -92,8 +97,8 @@ def _section(item: StoredFit) -> str:
         *(f"- {markdown_cell(remark)}" for remark in record.remarks),
         *([_survivors(record)] if record.importances else []),
     ]
-    if key.problem == "emergence":
-        lines += ["\n### Open models, taken for closed\n", _pretended(record.rows)]
+    if key.problem in ON_TRIAL:
+        lines += ["\n### Open models, taken for closed\n", _pretended(record.rows, ON_TRIAL[key.problem])]
     if record.excluded:
         listed = (f"  - {markdown_cell(one.what)}: {markdown_cell(one.reason)}" for one in record.excluded)
         lines += [f"- left out ({len(record.excluded)}):", *listed]
@@ -107,7 +112,7 @@ def _rows_shown(record: FitRecord) -> str:
 
 
 def _error(one: PredictorErrors) -> str:
-    if not one.n_rows:
+    if one.mean_absolute_error is None:
         return "-"
     between = "" if one.low is None or one.high is None else f" ({one.low:.3f} to {one.high:.3f})"
     return f"{one.mean_absolute_error:.3f}{between}"
@@ -122,11 +127,11 @@ def _survivors(record: FitRecord) -> str:
     )
 
 
-def _pretended(rows: Sequence[FitRow]) -> str:
+def _pretended(rows: Sequence[FitRow], predictor: str) -> str:
     """Estimate beside measurement, each from a fit without the family."""
 
     def interval(row: FitRow, level: str) -> str:
-        found = {key: between for key, between in row.intervals.get(PERFORMANCE, {}).items() if key == level}
+        found = {key: between for key, between in row.intervals.get(predictor, {}).items() if key == level}
         return " ".join(f"{between.low:.2f} to {between.high:.2f}" for between in found.values())
 
     return table(
@@ -144,7 +149,7 @@ def _pretended(rows: Sequence[FitRow]) -> str:
                 markdown_cell(row.family),
                 markdown_cell(row.model),
                 f"{row.truth:.2f}",
-                _bits(row.predictions[PERFORMANCE]),
+                _bits(row.predictions[predictor]),
                 interval(row, "80"),
                 interval(row, "90"),
                 _bits(row.predictions["the mean"]),

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ from bench.fits import (
 )
 from bench.provenance import Start, provenance
 from proxies.grouped_ridge import GroupedRidge
-from proxies.regression import PERFORMANCE, PERFORMANCE_COLUMNS, performance_features
+from proxies.regression import PERFORMANCE, performance_features
 from proxies.validation import (
     FEWEST_ROWS,
     Predictor,
@@ -42,9 +43,13 @@ MANY_ROWS = 500
 """With more rows fewer permutations are drawn: a p-value in steps of 1/200 is fine enough, and a fit takes seconds."""
 
 
+Source = Literal["performance", "text"]
+"""What an estimate is from: the answers of a model, or text that it has written."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Emergence of a model that gives no activations, from what it gets right."""
+    """Emergence of a model that gives no activations, from what it gets right or from what it writes."""
 
     model: str
     value_bits: float
@@ -55,6 +60,7 @@ class Estimate:
     """Models of the family that is held out."""
     errors: PredictorErrors
     """Held-out errors of the fit behind it, over families."""
+    source: Source = "performance"
 
 
 def key_of(
@@ -66,6 +72,7 @@ def key_of(
     estimator: str,
     mode: str,
     seed: int,
+    proxies: Sequence[str] = (),
 ) -> FitKey:
     """What identifies the fit of a problem."""
     return FitKey(
@@ -74,6 +81,7 @@ def key_of(
         problem=name,
         target=target,
         features=tuple(features),
+        proxies=tuple(sorted(set(proxies))),
         estimator=estimator,
         mode=mode,
         n_permutations=999 if len(problem.frame) <= MANY_ROWS else 199,
@@ -88,7 +96,8 @@ def rows_sha256(problem: Problem) -> str:
     ordered = problem.frame[["model", "family", "task", "n_shots", "fold", "unit", "block", "y", *columns]]
     text = ordered.to_csv(index=False, float_format="%.9g")
     described = repr([(one.name, one.columns, one.given, one.as_is, one.needs_all) for one in problem.predictors])
-    return hashlib.sha256((text + described).encode()).hexdigest()
+    beside = repr((problem.proxies, problem.tasks, problem.excluded, problem.remarks))
+    return hashlib.sha256((text + described + beside).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def fit(problem: Problem, key: FitKey, *, command: str, start: Start, before: float) -> FitRecord:
@@ -171,15 +180,36 @@ def estimate_emergence(
     inputs = performance_features(answers, problem.tasks)
     if math.isnan(inputs["ability"]):
         raise UsageError(f"{model} was not asked with 4 shots, which the estimate is from; ask it with --shots 1,4")
+    return estimate_without(problem, errors, inputs, model=model, family=family, predictor=PERFORMANCE)
+
+
+def estimate_without(
+    problem: Problem,
+    errors: PredictorErrors,
+    inputs: dict[str, float],
+    *,
+    model: str,
+    family: str | None,
+    predictor: str,
+    source: Source = "performance",
+) -> Estimate:
+    """Emergence of a model from the columns of one predictor, by a fit that has not seen its family.
+
+    Args:
+        family: left out of the fit; None where the model is of none of the families measured.
+
+    Raises:
+        UsageError: too few models are left.
+    """
     is_own = problem.frame["family"] == family
     others = replace(problem, frame=problem.frame[~is_own].reset_index(drop=True))
     if others.frame["family"].nunique() < 2:
         raise UsageError(
             f"without the family {family}, {others.frame['family'].nunique()} families are left, and 2 are needed"
         )
-    predictor = next(one for one in problem.predictors if one.name == PERFORMANCE)
-    wanted = pd.DataFrame([{name: inputs[name] for name in PERFORMANCE_COLUMNS}])
-    said = predict(others, predictor, wanted).iloc[0]
+    chosen = next(one for one in problem.predictors if one.name == predictor)
+    wanted = pd.DataFrame([{name: inputs[name] for name in chosen.columns}])
+    said = predict(others, chosen, wanted).iloc[0]
     intervals: dict[Level, Between] = {
         level: Between(low=_sure(said[f"low_{level}"]), high=_sure(said[f"high_{level}"]))
         for level in FEWEST_ROWS
@@ -193,6 +223,7 @@ def estimate_emergence(
         trained_on=tuple(others.frame["model"]),
         left_out=tuple(problem.frame.loc[is_own, "model"]),
         errors=errors,
+        source=source,
     )
 
 
@@ -223,7 +254,7 @@ def _rows(problem: Problem, found: Validation) -> tuple[FitRow, ...]:
                 for name, by_level in found.intervals.items()
             },
         )
-        for place, row in problem.frame.iterrows()
+        for place, row in enumerate(problem.frame.to_dict("records"))
     )
 
 

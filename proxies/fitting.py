@@ -13,14 +13,16 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.fits import FitRecord, ProblemName
+from bench.probe_records import ProbeRecord
 from bench.progress import Progress
 from bench.provenance import Start
-from bench.store import Store
+from bench.store import RejectedFile, Store, StoredProbe
 from proxies.features import DEFAULT_ESTIMATOR, Cells, Left, cells, feature_names
 from proxies.fits import fit, key_of
 from proxies.frames import read_cells
 from proxies.published import read_scores, sibling_cells
 from proxies.regression import FEWEST_TASKS, cells_problem, emergence_problem, models_problem, published_problem
+from proxies.text_regression import texts_problem
 from proxies.validation import Problem
 
 ALL_MODELS = "all models"
@@ -62,6 +64,16 @@ class FitRequest:
         (stored, rejected), (performances, others) = store.records(), store.performances()
         return cells(stored, performances, (*rejected, *others), estimator=self.estimator)
 
+    @cached_property
+    def stored_probes(self) -> tuple[tuple[StoredProbe, ...], tuple[RejectedFile, ...]]:
+        """What small models made of texts, and files there that are no records."""
+        return Store(self.results).probes()
+
+    @property
+    def probes(self) -> tuple[ProbeRecord, ...]:
+        """Records of the text probe."""
+        return tuple(item.record for item in self.stored_probes[0])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitOutcome:
@@ -85,8 +97,9 @@ def wanted(request: FitRequest) -> list[tuple[ProblemName, str]]:
     """The fits of a request: problem, and target or benchmark.
 
     Raises:
-        UsageError: options that do not go together.
+        UsageError: options that do not go together; features that do not exist.
     """
+    feature_names(request.features)
     if request.published is not None:
         if request.targets or request.problems not in (None, ("published",)):
             raise UsageError("--published is a fit of its own; leave out --target and --problem")
@@ -99,18 +112,38 @@ def wanted(request: FitRequest) -> list[tuple[ProblemName, str]]:
         return [("published", name) for name in request.benchmarks or scores.benchmarks]
     if request.benchmarks or "published" in (request.problems or ()):
         raise UsageError("published scores are read from a file; name it with --published FILE")
-    problems = request.problems or (("cells",) if request.targets else ("models", "emergence", "cells"))
+    problems = request.problems or (("cells",) if request.targets else _problems_of_records(request))
     if request.targets and "cells" not in problems:
         raise UsageError("--target names the model of a `cells` fit; leave it out, or ask for --problem cells")
     found: list[tuple[ProblemName, str]] = []
     for problem in problems:
-        targets = (
-            (request.targets or asked_enough(request.frame.frame, request.mode))
-            if problem == "cells"
-            else (ALL_MODELS,)
-        )
-        found += [(problem, target) for target in targets]
+        found += [(problem, target) for target in _targets(request, problem)]
     return found
+
+
+def _problems_of_records(request: FitRequest) -> tuple[ProblemName, ...]:
+    """Every question on the records; that on texts where there are probes of any."""
+    texts: tuple[ProblemName, ...] = ("texts",) if request.probes else ()
+    return ("models", "emergence", *texts, "cells")
+
+
+def _targets(request: FitRequest, problem: ProblemName) -> tuple[str, ...]:
+    """What there is one fit each of: models of `cells`, proxies of `texts`."""
+    match problem:
+        case "cells":
+            return request.targets or asked_enough(request.frame.frame, request.mode)
+        case "texts":
+            readers = sorted({record.key.model for record in request.probes if record.key.writer})
+            if not request.problems:
+                return tuple(name for name in readers if not request.proxies or name in request.proxies)
+            if not (request.proxies or readers):
+                raise UsageError(
+                    "no text of a known writer was read by any model; collect text with `bench collect MODEL`, and "
+                    "read it with `bench probe --text FILE --writer MODEL`"
+                )
+            return request.proxies or tuple(readers)
+        case _:
+            return (ALL_MODELS,)
 
 
 def asked_enough(frame: pd.DataFrame, mode: str) -> tuple[str, ...]:
@@ -134,6 +167,8 @@ def problem_of(request: FitRequest, problem: ProblemName, target: str) -> Proble
             return models_problem(frame, features=features, mode=request.mode)
         case "emergence":
             return emergence_problem(frame, mode=request.mode)
+        case "texts":
+            return texts_problem(frame, request.probes, proxy=target)
         case "published":
             assert request.published is not None  # `wanted` names it with a file only
             return published_problem(sibling_cells(read_scores(request.published), target), frame, features=features)
@@ -157,8 +192,8 @@ def fit_one(request: FitRequest, name: ProblemName, target: str, store: Store) -
         problem = problem_of(request, name, target)
     except UsageError as error:
         return RefusedFit(problem=name, target=target, reason=str(error))
-    features = feature_names(request.features) if name != "emergence" else ()
-    mode = "published" if name == "published" else request.mode
+    features = feature_names(request.features) if name not in ("emergence", "texts") else ()
+    mode = {"published": "published", "texts": "text"}.get(name, request.mode)
     key = key_of(
         problem,
         name=name,
@@ -167,6 +202,7 @@ def fit_one(request: FitRequest, name: ProblemName, target: str, store: Store) -
         estimator=request.estimator,
         mode=mode,
         seed=request.seed,
+        proxies=request.proxies if name == "cells" else (),
     )
     found = store.fit(key)
     if found is not None:
@@ -176,8 +212,9 @@ def fit_one(request: FitRequest, name: ProblemName, target: str, store: Store) -
 
 
 def left_out(request: FitRequest) -> tuple[Left, ...]:
-    """Files and records that are in no row of the frame."""
-    return request.frame.excluded
+    """Files and records that are in no row of the frame, and probes that are no records."""
+    probes = tuple(Left(what=file.path, reason=file.reason) for file in request.stored_probes[1])
+    return (*request.frame.excluded, *probes)
 
 
 def _command(request: FitRequest, name: ProblemName, target: str) -> str:
@@ -186,11 +223,12 @@ def _command(request: FitRequest, name: ProblemName, target: str) -> str:
         parts += ["--published", str(request.published and request.published.name), "--benchmark", target]
     else:
         parts += ["--problem", name] + (["--target", target] if name == "cells" else [])
+        parts += ["--proxies", target] if name == "texts" else []
     for option, value, default in (
         ("--features", request.features, None),
         ("--estimator", request.estimator, DEFAULT_ESTIMATOR),
         ("--mode", request.mode, "completion"),
-        ("--proxies", ",".join(request.proxies), ""),
+        ("--proxies", "" if name == "texts" else ",".join(request.proxies), ""),
         ("--cells", request.cells and request.cells.name, None),
         ("--seed", str(request.seed), "0"),
     ):

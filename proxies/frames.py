@@ -47,7 +47,7 @@ def read_cells(path: Path) -> pd.DataFrame:
             if path.suffix == ".parquet"
             else pd.read_csv(path, dtype=dict.fromkeys(_text_columns(), str), keep_default_na=False, na_values=[""])
         )
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # a damaged Parquet file makes its reader raise almost anything, KeyError included
         raise UsageError(
             f"cannot read {path}: {printable(str(error))[:200]}; write it with `bench features --csv`"
         ) from error
@@ -66,7 +66,7 @@ def read_cells(path: Path) -> pd.DataFrame:
             continue
         try:
             frame[column.name] = frame[column.name].astype(np.float64)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise UsageError(
                 f"{path}: column {column.name}: {printable(str(error))[:200]}; numbers or nothing are expected"
             ) from error
@@ -75,7 +75,43 @@ def read_cells(path: Path) -> pd.DataFrame:
             raise UsageError(
                 f"{path}: column {column.name}, row {int(np.argmax(endless)) + 1} is infinite; a number is expected"
             )
-    return as_frame(frame.to_dict("records"))
+    found = as_frame(frame)
+    _refuse_impossible(found, path)
+    return found
+
+
+_BOUNDS = {
+    "n_parameters": (1, 1e18), "n_bits": (1, 64), "n_blocks": (1, 1e9), "n_shots": (0, 1e9), "n_seeds": (1, 1e9),
+    "n_answered": (1, 1e18), "accuracy": (0, 1), "chance": (0, 1), "repeats": (0, 1),
+}  # fmt: skip
+_NEEDED = ("model", "task", "n_shots")
+_LARGEST = 1e9
+"""The largest number of a record, whatever its unit."""
+_LONGEST = 300
+"""Characters of a name in a record."""
+
+
+def _refuse_impossible(frame: pd.DataFrame, path: Path) -> None:
+    """Numbers that no record can hold, and rows without a key."""
+    for column in COLUMNS:
+        values = frame[column.name]
+        if column.name in _text_columns():
+            wrong = values.str.len() > _LONGEST
+            expected = f"at most {_LONGEST} characters are expected"
+        else:
+            low, high = _BOUNDS.get(column.name, (-_LARGEST, _LARGEST))
+            wrong = (values < low) | (values > high)
+            expected = f"a number from {low:g} to {high:g} is expected"
+            if column.name == "n_shots":
+                wrong |= values % 1 > 0
+        if column.name in _NEEDED:
+            wrong |= values.isna() | (values == "")
+            expected += ", in every row"
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise UsageError(
+                f"{path}: column {column.name}, row {row + 1} has {printable(str(values[row]))[:60]!r}; {expected}"
+            )
 
 
 def _text_columns() -> list[str]:

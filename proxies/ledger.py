@@ -19,7 +19,7 @@ from bench.fits import FitRecord, LedgerEntry, Prediction
 from bench.performance import PerformanceRecord
 from bench.store import StoredPerformance
 from proxies.fits import predict
-from proxies.validation import Problem
+from proxies.validation import Predictor, Problem
 
 FILE = "ledger.jsonl"
 BEGINNING = "0" * 64
@@ -49,8 +49,10 @@ class Scored:
 def read_ledger(root: Path) -> tuple[LedgerEntry, ...]:
     """All entries, oldest first.
 
+    Lines that are missing at the end leave no trace here; version control has them.
+
     Raises:
-        RecordError: a line is not valid, or was changed or taken out after it was written; the message says which.
+        RecordError: a line is not valid, or one before it was changed or taken out; the message says which.
     """
     return tuple(entry for _, entry in _lines(root / FILE))
 
@@ -101,9 +103,10 @@ def predictions(problem: Problem, record: FitRecord, to_come: pd.DataFrame) -> t
             "measure proxies on a new task first"
         )
     n_rows = max(one.n_rows for one in record.errors)
-    everywhere = [one for one in record.errors if one.n_rows == n_rows]
+    by_name = {one.name: one for one in problem.predictors}
+    everywhere = [one for one in record.errors if one.n_rows == n_rows and _knows_all(by_name[one.name], to_come)]
     best = min(everywhere, key=lambda one: (one.mean_absolute_error, one.name)).name
-    said = predict(problem, next(one for one in problem.predictors if one.name == best), to_come)
+    said = predict(problem, by_name[best], to_come)
     return best, tuple(
         Prediction(
             task=str(row["task"]),
@@ -115,6 +118,12 @@ def predictions(problem: Problem, record: FitRecord, to_come: pd.DataFrame) -> t
         )
         for _, row in said.iterrows()
     )
+
+
+def _knows_all(predictor: Predictor, to_come: pd.DataFrame) -> bool:
+    """Whether a predictor has what it needs for every cell to come."""
+    needed = [predictor.as_is] if predictor.as_is else list(predictor.columns) if predictor.needs_all else []
+    return bool(to_come[needed].notna().all(axis=None))
 
 
 def score(entries: Sequence[LedgerEntry], performances: Sequence[StoredPerformance]) -> tuple[Scored, ...]:

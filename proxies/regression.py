@@ -50,7 +50,7 @@ def cells_problem(
         UsageError: too few models, families or tasks, with the counts.
     """
     asked = only(frame, target, mode)
-    asked = asked[(asked["n_shots"] > 0) & asked["accuracy"].notna()]
+    asked = asked[(asked["n_shots"] > 0) & asked["ability"].notna()]  # none where guessing is always right
     others, excluded = _proxies(frame, target, proxies)
     _refuse_small(frame, frame["model"].isin([target, *others["model"]]))
     _refuse_identical(others, features)
@@ -118,10 +118,10 @@ def models_problem(frame: pd.DataFrame, *, features: Sequence[str], mode: str) -
     Raises:
         UsageError: too few models or families, with the counts.
     """
-    emergence, excluded = _emergence_of_models(frame, features)
+    emergence, excluded = emergence_of_models(frame, features)
     found, tasks, left = _performance_of_models(emergence, _on_other_tasks(frame, mode))
     excluded += left
-    _refuse_small(found, found["model"].notna())
+    _refuse_small(found, found["n_parameters"].notna())
     _refuse_identical(found, features)
     _refuse_constant(found["y"], "the performance of all models")
     found, unsized = _sized(_with_siblings(found))
@@ -161,11 +161,11 @@ def emergence_problem(frame: pd.DataFrame, *, mode: str) -> Problem:
     Raises:
         UsageError: too few models or families, with the counts.
     """
-    emergence, excluded = _emergence_of_models(frame, ("emergence",))
+    emergence, excluded = emergence_of_models(frame, ("emergence",))
     answers = _on_other_tasks(frame, mode)
     found, tasks, left = _performance_of_models(emergence, answers)
     excluded += left
-    _refuse_small(found, found["model"].notna())
+    _refuse_small(found, found["n_parameters"].notna())
     found, unsized = _sized(_with_performance(found, answers, tasks).assign(y=lambda rows: rows["emergence"]))
     _refuse_constant(found["y"], "the emergence of all models")
     columns = tuple(name for name in PERFORMANCE_COLUMNS if found[name].notna().any())
@@ -210,7 +210,7 @@ def published_problem(siblings: SiblingFrame, frame: pd.DataFrame, *, features: 
     )  # fmt: skip
     _refuse_small(rows, rows["model"].notna())
     _refuse_constant(rows["y"], f"the scores on {siblings.benchmark}")
-    emergence, _ = _emergence_of_models(frame, features)
+    emergence, _ = emergence_of_models(frame, features)
     measured = emergence[["model", *features]].rename(columns={"model": "sibling"}).drop_duplicates("sibling")
     rows = rows.merge(measured, on="sibling", how="left")
     columns = tuple(name for name in features if rows[name].notna().any())
@@ -288,7 +288,8 @@ def _proxies(frame: pd.DataFrame, target: str, wanted: Sequence[str]) -> tuple[p
             f"no emergence of '{unknown[0][:80]}' is in the records; measure it with `bench run {unknown[0][:80]}`; "
             f"there are {', '.join(sorted(set(measured['model'])))}"
         )
-    is_own = measured["model"].map(original_of) == original_of(target)
+    own_files = set(frame.loc[frame["model"].map(original_of) == original_of(target), "files_sha256"]) - {""}
+    is_own = (measured["model"].map(original_of) == original_of(target)) | measured["files_sha256"].isin(own_files)
     is_wanted = measured["model"].isin(list(wanted) or set(measured["model"]))
     excluded = [
         Excluded(what=name, reason="no proxy: it is the target, or made of it")
@@ -341,9 +342,9 @@ def _cut(reason: str) -> str:
     return reason if len(reason) <= 1000 else f"{reason[:990]} ..."
 
 
-def _emergence_of_models(frame: pd.DataFrame, features: Sequence[str]) -> tuple[pd.DataFrame, list[Excluded]]:
+def emergence_of_models(frame: pd.DataFrame, features: Sequence[str]) -> tuple[pd.DataFrame, list[Excluded]]:
     """One row a model (files, arithmetic): features on the ranked lists at their last shot, the mean over the lists."""
-    lists = frame[frame["task"].isin(RANKED_TASKS) & frame["emergence"].notna()]
+    lists = _same_content(frame[frame["task"].isin(RANKED_TASKS) & frame["emergence"].notna()])
     rows, excluded = [], []
     names = ["model", "files_sha256", "dtype"]
     for _, cells in lists.groupby(names, sort=True):
@@ -360,9 +361,9 @@ def _emergence_of_models(frame: pd.DataFrame, features: Sequence[str]) -> tuple[
         )
     numbers = list(dict.fromkeys(("emergence", "emergence_error", *features)))
     found = pd.DataFrame(rows, columns=[*names, "family", "kind", "n_bits", "n_parameters", "n_blocks", *numbers])
-    is_copy = found.duplicated(["family", *numbers])
+    is_copy = found.duplicated(numbers)
     excluded += [
-        Excluded(what=name, reason="its emergence is that of another of its family, number for number: a copy")
+        Excluded(what=name, reason="its emergence is that of another model, number for number: a copy")
         for name in found.loc[is_copy, "model"]
     ]
     return found[~is_copy].reset_index(drop=True), excluded
@@ -380,8 +381,12 @@ def _performance_of_models(
     )
     absent = sorted(set(emergence["model"]) - set(both["model"]))
     excluded = [Excluded(what=name, reason=f"not asked at {SHOTS} shots") for name in absent]
-    asked_by = both.groupby("task")["model"].nunique()
-    tasks = tuple(sorted(asked_by[asked_by == both["model"].nunique()].index))
+    asked_by = both.groupby("task").size()
+    tasks = tuple(sorted(asked_by[asked_by == len(both[names].drop_duplicates())].index))
+    if len(both) and not tasks:
+        raise UsageError(
+            "no task was asked of all models; ask them the same tasks with `bench query MODEL --tasks all`"
+        )
     shared = both[both["task"].isin(tasks)]
     rows = (
         shared.groupby(names, sort=True)[["accuracy", "chance", "n_answered"]]
@@ -393,10 +398,6 @@ def _performance_of_models(
         y=ability(found["accuracy"], found["chance"], found["n_answered"]), task="", n_shots=math.nan,
         fold=found["family"], unit=found["model"] + found["files_sha256"] + found["dtype"], block=found["family"],
     )  # fmt: skip
-    if len(found) and not tasks:
-        raise UsageError(
-            "no task was asked of all models; ask them the same tasks with `bench query MODEL --tasks all`"
-        )
     return found, tasks, excluded
 
 
@@ -422,7 +423,15 @@ def performance_features(answers: pd.DataFrame, tasks: Sequence[str]) -> dict[st
 
 def _on_other_tasks(frame: pd.DataFrame, mode: str) -> pd.DataFrame:
     """Answers to the tasks that are not ranked: emergence is measured on those that are."""
-    return frame[(frame["mode"] == mode) & frame["accuracy"].notna() & ~frame["task"].isin(RANKED_TASKS)]
+    asked = (frame["mode"] == mode) & frame["ability"].notna() & ~frame["task"].isin(RANKED_TASKS)
+    return _same_content(frame[asked])
+
+
+def _same_content(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each task the rows with the content that most models have; of another, answers are to other prompts."""
+    contents = ["task", "task_hash"]
+    usual = rows.groupby(contents, sort=True)["model"].nunique().groupby("task").idxmax()
+    return rows[pd.MultiIndex.from_frame(rows[contents]).isin(list(usual))]
 
 
 def _with_siblings(found: pd.DataFrame) -> pd.DataFrame:
@@ -467,13 +476,11 @@ def _refuse_constant(values: pd.Series, what: str) -> None:
 
 def _refuse_identical(frame: pd.DataFrame, features: Sequence[str]) -> None:
     """Of a copied record under another name, say: models are not as many as they seem."""
-    measured = frame[["model", "task", "n_shots", *features]].dropna(subset=list(features))
-    if (
-        measured.groupby("model", sort=True)[list(features)]
-        .apply(lambda rows: tuple(map(tuple, rows.to_numpy())))
-        .nunique()
-        < 2
-    ):
+    known = [name for name in features if frame[name].notna().any()]
+    if not known:
+        raise UsageError(f"no model has {', '.join(features)}; name other columns with --features")
+    different = {rows[known].to_numpy().tobytes() for _, rows in frame.groupby("model", sort=True)}
+    if len(different) < 2:
         raise UsageError(
             "all models have the same features of emergence, number for number: they are copies of one record"
         )
