@@ -17,8 +17,9 @@ demo: $(READY)
 	$(BIN)/bench run smollm2-135m-instruct --out demo/results
 	$(BIN)/bench leaderboard --results demo/results --out demo/leaderboard.md
 
+# One worker a core, at most four, each with one thread: workers with several threads wait for each other.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # The same model in process and behind a real server on loopback: a few minutes, not part of `make test`.
 server-test: $(READY)
