@@ -16,8 +16,8 @@ _SERVICE_OPTIONS = (
 )  # fmt: skip
 _PROCESS_OPTIONS = ("revision", "dtype", "device")
 _ASKING_OPTIONS = (
-    "prompts", "out", "results", "mode", "max_tokens", "temperature", "top_p", "with_prompts", "licence", "base_url",
-    "api_key_env", "cache", "dry_run", *_SERVICE_OPTIONS, *_PROCESS_OPTIONS,
+    "prompts", "out", "results", "mode", "max_tokens", "temperature", "top_p", "with_prompts", "first_sentence",
+    "licence", "base_url", "api_key_env", "cache", "dry_run", *_SERVICE_OPTIONS, *_PROCESS_OPTIONS,
 )  # fmt: skip
 _OPENING_OPTIONS = ("write_prompts", "write_reference")
 
@@ -64,6 +64,10 @@ def collect(
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws the tokens, or the openings.")] = 0,
     with_prompts: Annotated[
         bool, typer.Option("--with-prompts", help="Begin every paragraph with its prompt.")
+    ] = False,
+    first_sentence: Annotated[
+        bool,
+        typer.Option("--first-sentence", help="Keep of an answer only what ends the sentence that a prompt began."),
     ] = False,
     licence: Annotated[str, typer.Option(help="Licence of the text, for the record.")] = "unknown",
     openings_of: Annotated[
@@ -213,6 +217,7 @@ def collect(
         top_p=top_p,
         seed=seed,
         with_prompts=with_prompts,
+        first_sentence=first_sentence,
         licence=licence,
         service=service if is_service else None,
         cache=cache,

@@ -73,6 +73,7 @@ class CollectRequest:
         top_p: see `Sampling`.
         seed: of the drawing.
         with_prompts: begin every paragraph with its prompt.
+        first_sentence: keep of an answer only the end of the sentence that its prompt began.
         licence: of the text, as the user says.
         service: who is asked; None: the model is loaded here.
         cache: file with the replies; None: in the results folder.
@@ -89,6 +90,7 @@ class CollectRequest:
     top_p: float = 1.0
     seed: int = 0
     with_prompts: bool = False
+    first_sentence: bool = False
     licence: str = "unknown"
     service: Service | None = None
     cache: Path | None = None
@@ -189,13 +191,19 @@ def as_paragraphs(texts: Sequence[str]) -> bytes:
     return "".join(f"{text}\n\n" for text in texts).removesuffix("\n").encode()
 
 
-def paragraph(sample: TextSample, *, with_prompt: bool = False, mode: Mode = "completion") -> str:
+def paragraph(
+    sample: TextSample, *, with_prompt: bool = False, first_sentence: bool = False, mode: Mode = "completion"
+) -> str:
     """What the text keeps of an answer, on one line; empty where nothing is left.
 
-    The last sentence of an answer that the limit on tokens cut off is left out, unless it ends like one.
+    The last sentence of an answer that the limit on tokens cut off is left out, unless it ends like one; with
+    `first_sentence` all but the first is, as `sentences_of` cuts the answer.
     """
-    text = printable(sample.reply or "")
-    if sample.finish_reason == "length" and text and not _ENDED.search(text):
+    text, sentences = printable(sample.reply or ""), sentences_of(sample.reply or "")
+    if first_sentence and len(sentences) > 1:
+        first, second = map(printable, sentences[:2])
+        text = text[: text.index(second, len(first))].rstrip()  # closing quotes are of neither sentence: they stay
+    elif sample.finish_reason == "length" and text and not _ENDED.search(text):
         text = text.removesuffix(sentences_of(text)[-1]).rstrip()
     if not text or not with_prompt:
         return text
@@ -320,6 +328,7 @@ def _key(request: CollectRequest, target: Target) -> TextKey:
         prompts_sha256=_sha256(json.dumps(request.prompts).encode()),
         n_prompts=len(request.prompts),
         with_prompts=request.with_prompts,
+        first_sentence=request.first_sentence,
         max_tokens=request.max_tokens,
         temperature=request.key_temperature,
         top_p=request.key_top_p,
@@ -433,7 +442,10 @@ def _sample(prompt: str, answer: Reply | Failure | None) -> TextSample:
 
 
 def _paragraphs(request: CollectRequest, samples: Sequence[TextSample]) -> list[str]:
-    texts = (paragraph(sample, with_prompt=request.with_prompts, mode=request.mode) for sample in samples)
+    texts = (
+        paragraph(sample, with_prompt=request.with_prompts, first_sentence=request.first_sentence, mode=request.mode)
+        for sample in samples
+    )
     return [text for text in texts if text]
 
 
@@ -486,6 +498,7 @@ def _equivalent_command(request: CollectRequest, key: TextKey) -> str:
         command += ["--temperature", str(key.temperature)]
         command += [] if key.top_p is None else ["--top-p", str(key.top_p), "--seed", str(key.seed)]
     command += ["--with-prompts"] if key.with_prompts else []
+    command += ["--first-sentence"] if key.first_sentence else []
     if key.token_limit_parameter is not None:
         command += ["--token-limit-parameter", key.token_limit_parameter]
     command += [] if key.dtype in (None, "float32") else ["--dtype", str(key.dtype)]

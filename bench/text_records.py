@@ -40,6 +40,8 @@ class TextKey(Row):
     n_prompts: Positive
     with_prompts: bool
     """Whether every paragraph begins with its prompt."""
+    first_sentence: bool
+    """Whether of every answer only the end of the sentence is kept that its prompt began."""
     max_tokens: Positive
     """Of an answer."""
     temperature: Temperature | None

@@ -34,6 +34,9 @@ HEADINGS = {
 }
 ORDER = tuple(HEADINGS)
 
+MOST_LEFT_OUT = 8
+"""Things left out of a fit that the report lists; the record has them all."""
+
 ON_TRIAL = {"emergence": PERFORMANCE, "texts": TEXT_PROBE}
 """What emergence is estimated from, where it is."""
 
@@ -100,8 +103,9 @@ def _section(item: StoredFit) -> str:
     if key.problem in ON_TRIAL:
         lines += ["\n### Open models, taken for closed\n", _pretended(record.rows, ON_TRIAL[key.problem])]
     if record.excluded:
-        listed = (f"  - {markdown_cell(one.what)}: {markdown_cell(one.reason)}" for one in record.excluded)
-        lines += [f"- left out ({len(record.excluded)}):", *listed]
+        listed = [f"  - {markdown_cell(one.what)}: {markdown_cell(one.reason)}" for one in record.excluded]
+        more = [f"  - and {len(listed) - MOST_LEFT_OUT} more, in the record"] if len(listed) > MOST_LEFT_OUT else []
+        lines += [f"- left out ({len(listed)}):", *listed[:MOST_LEFT_OUT], *more]
     return "\n".join(lines) + "\n"
 
 

@@ -329,6 +329,53 @@ def test_an_incomplete_last_sentence_is_left_out_where_tokens_ran_out(
     assert paragraph(sample, with_prompt=True) == (f"This is {expected}" if expected else "")
 
 
+@pytest.mark.parametrize(
+    ("reply", "finish_reason", "expected"),
+    [
+        (" one.", "length", "one."),
+        (" one. Two. Three and", "length", "one."),
+        (" one! Two and", "stop", "one!"),
+        (" one. and 2? Two.", "stop", "one. and 2?"),
+        (" one and two", "length", ""),
+        (" one and two", "stop", "one and two"),
+        (" one. and two", "length", ""),  # no capital letter, no new sentence
+        (" met Dr. Jones. Then", "length", "met Dr."),
+        (" in 500 B.C. by men, e.g. here. Then", "length", "in 500 B.C. by men, e.g. here."),
+        (". Then he slept.", "stop", "."),
+        (' said "no." Then', "length", 'said "no."'),
+        (' said "no." "Then', "length", 'said "no."'),
+        (" one\x1b. One\x1b. One", "length", "one\ufffd."),
+        (" a heading\n\nand more", "length", "a heading"),
+        (" one\nand two. Three", "length", "one and two."),
+        ("", "stop", ""),
+    ],
+)
+def test_of_an_answer_only_the_sentence_is_kept_that_the_prompt_began(
+    reply: str, finish_reason: str, expected: str
+) -> None:
+    sample = TextSample(prompt="This is", reply=reply, finish_reason=finish_reason)
+    assert paragraph(sample, first_sentence=True) == expected
+    apart = " " if reply[:1] == " " else ""
+    whole = f"This is{apart}{expected}" if expected else ""
+    assert paragraph(sample, with_prompt=True, first_sentence=True) == whole
+
+
+def test_first_sentences_are_another_text_of_the_same_replies(tmp_path: Path) -> None:
+    with ScriptedServer(answer=tale) as server:
+        whole = run(request(tmp_path, service=service(server)))
+        first = request(tmp_path, service=service(server), first_sentence=True)
+        with pytest.raises(UsageError, match=r"of another collection \(other first_sentence\)"):
+            run(first)
+        outcome = run(replace(first, out=tmp_path / "first.txt"))
+        assert len(server.received) == 20
+    assert outcome.path.read_text(encoding="utf-8") == "\n\n".join(["begins here."] * 20) + "\n"
+    assert samples_of(outcome) == samples_of(whole)
+    record = outcome.record
+    assert (record.n_paragraphs, record.n_sentences, record.n_words) == (20, 20, 40)
+    assert "--first-sentence" in record.provenance.command
+    assert "--first-sentence" not in whole.record.provenance.command
+
+
 def test_prompts_go_before_their_answers_as_they_were_continued() -> None:
     assert paragraph(TextSample(prompt="The cat", reply="s sleep."), with_prompt=True) == "The cats sleep."
     assert paragraph(TextSample(prompt="Hello?", reply="Hi."), with_prompt=True, mode="chat") == "Hello? Hi."
@@ -463,6 +510,9 @@ def test_a_dry_run_sends_nothing_and_json_is_json(bench: Callable[..., tuple[int
         status, out, _ = bench(*arguments, "--json", "--with-prompts", "--n-prompts", "1")
         assert status == 0 and json.loads(out)["record"]["key"]["n_prompts"] == 1
         assert (tmp_path / "texts" / "big-1.txt").read_text().startswith("a b begins here.")
+        only = tmp_path / "first.txt"
+        assert bench(*arguments, "--first-sentence", "--out", str(only))[0] == 0
+        assert only.read_text() == "begins here.\n\nbegins here.\n"
 
 
 def command(server: ScriptedServer, folder: Path, *more: str) -> list[str]:
