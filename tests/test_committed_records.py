@@ -107,7 +107,7 @@ def test_block_0_knows_the_token_before_it_and_nothing_at_a_separator(record: Em
 
 @every_list
 def test_standard_errors_are_small_beside_what_is_compared(record: EmergenceRecord) -> None:
-    """A single cell: at most 0.12 bit at any scale (0.11 in a model of 2 bits). A mean over blocks: 0.02, of few more."""
+    """A single cell: at most 0.12 bit at any scale (0.11 in a model of 2 bits). A mean over blocks: 0.02 of many."""
     for measurement in record.measurements.values():
         for sides in (measurement.macro, measurement.micro):
             assert max(np.max(grid.errors_bits) for grid in sides.values()) <= 0.12
