@@ -84,6 +84,13 @@ class FitRow(Row):
     """By predictor and level in percent; a level is missing where too few rows allow none."""
 
 
+class Covered(Row):
+    """How many of the held-out rows that have an interval are inside it."""
+
+    n_inside: Count
+    n_rows: Count
+
+
 class PredictorErrors(Row):
     """How far off the held-out predictions of one predictor are."""
 
@@ -97,9 +104,8 @@ class PredictorErrors(Row):
     """95 % interval over folds drawn anew; None where there are too few of them."""
     high: Error | None
     root_mean_squared_error: Error | None
-    """On the scale of the fit: log odds for accuracy, bits for emergence."""
-    coverage: dict[Level, Annotated[float, Field(ge=0, le=1)]]
-    """Share of the held-out rows inside the interval of each level."""
+    """On the scale of the fit: log odds for accuracy, bits for emergence. None where nothing is fitted."""
+    coverage: dict[Level, Covered]
 
 
 class Comparison(Row):
@@ -138,7 +144,8 @@ class Importance(Row):
     error_increase: Finite
     """Of the held-out mean absolute error, with the feature at random among the held-out rows."""
     survives: bool
-    """One sign in every refit, and an error that increases without it."""
+    """One sign in every refit, and an error that increases without it by more than it may by chance (Student's interval
+    over the folds)."""
 
 
 class FitRecord(Row):
@@ -149,6 +156,8 @@ class FitRecord(Row):
     key: FitKey
     unit: Unit
     fold_unit: Literal["task", "family"]
+    n_folds: Positive
+    """Parts that were left out in turn: one a task or family, or of many several together."""
     n_models: Count
     families: tuple[Name, ...]
     proxies: tuple[Name, ...]

@@ -24,7 +24,7 @@ def estimate_tables(estimate: Estimate, measured: float | None, verdict: str) ->
     table = new_table(
         f"Estimated emergence of {printable(estimate.model)}, from {estimate.source}",
         caption=f"{FROM[estimate.source]}, without the family held out. The "
-        "intervals are jackknife+ over models; for a family unlike those fitted they promise nothing. held-out error: "
+        "intervals are jackknife+ over families: 80 % takes four of them, 90 % seven. held-out error: "
         "mean absolute error of the same fit on families that it had not seen.",
     )
     for column in (
@@ -50,7 +50,7 @@ def estimate_tables(estimate: Estimate, measured: float | None, verdict: str) ->
 
 def _between(estimate: Estimate, level: Level) -> str:
     between = estimate.intervals.get(level)
-    return "too few models" if between is None else f"{between.low:.2f} to {between.high:.2f}"
+    return "none: too few" if between is None else f"{between.low:.2f} to {between.high:.2f}"
 
 
 def ledger_tables(scored: Sequence[Scored]) -> list[RenderableType]:
@@ -74,7 +74,7 @@ def ledger_tables(scored: Sequence[Scored]) -> list[RenderableType]:
             "-" if said.low is None or said.high is None else f"{said.low:.2f} to {said.high:.2f}",
             "not yet" if one.accuracy is None else f"{one.accuracy:.2f}",
             "" if one.accuracy is None else f"{one.accuracy - said.predicted:+.2f}",
-            "" if one.is_inside is None else ("late" if not one.is_before else "yes" if one.is_inside else "no"),
+            "late" if not one.is_before else "" if one.is_inside is None else "yes" if one.is_inside else "no",
         )
     return [table, Text(summary(scored))]
 
@@ -85,7 +85,8 @@ def summary(scored: Sequence[Scored]) -> str:
     late = sum(not one.is_before for one in scored)
     after = f"; {late} were written after the answers and do not count" if late else ""
     if not known:
-        return f"{len(scored)} predictions, none of them scored yet{after}"
+        which = "none of those written in time is scored yet" if late else "none of them scored yet"
+        return f"{len(scored)} predictions, {which}{after}"
     error = sum(abs(accuracy - one.prediction.predicted) for one, accuracy in known) / len(known)
     inside = [one.is_inside for one, _ in known if one.is_inside is not None]
     share = f", {sum(inside)} of {len(inside)} inside their 80 % interval" if inside else ""

@@ -11,18 +11,17 @@ from bench.escape import printable
 from bench.fits import FitRecord, Level, PredictorErrors
 from bench.terminal import new_table
 
-UNITS = {"accuracy": "accuracy", "bits": "bits"}
-
 
 def fit_tables(record: FitRecord) -> list[RenderableType]:
     """Held-out errors beside those of the baselines, the verdicts in words, and what the features do."""
     held_out = "tasks" if record.fold_unit == "task" else "families"
-    n_folds = len({row.fold for row in record.rows})
+    n_labels = len({row.fold for row in record.rows})
+    in_parts = "" if record.n_folds == n_labels else f" in {record.n_folds} parts"
     table = new_table(
-        f"{title(record)}: held-out errors in {UNITS[record.unit]}",
-        caption=f"{rows_shown(record)}; {n_folds} {held_out}, each predicted by fits that have not seen it. error: "
-        f"mean absolute, with its 95 % interval over {held_out} drawn anew (- where there are too few). covered: "
-        "held-out rows inside their intervals.",
+        f"{title(record)}: held-out errors in {record.unit}",
+        caption=f"{rows_shown(record)}; {n_labels} {held_out}{in_parts}, each predicted by fits that have not seen it. "
+        f"error: mean absolute, with its 95 % interval over {held_out} drawn anew (- where there are too few). "
+        "covered: held-out rows inside their intervals.",
     )
     for column in ("predictor", "what it is"):
         table.add_column(column, overflow="fold")
@@ -77,7 +76,8 @@ def error_shown(one: PredictorErrors) -> str:
 
 
 def _covered(one: PredictorErrors, level: Level) -> str:
-    return f"{one.coverage[level]:.0%}" if level in one.coverage else "-"
+    found = one.coverage.get(level)
+    return "-" if found is None else f"{found.n_inside} of {found.n_rows}"
 
 
 def _importances(record: FitRecord) -> list[RenderableType]:
@@ -87,7 +87,7 @@ def _importances(record: FitRecord) -> list[RenderableType]:
         "What the features do",
         caption="coefficient: for one standard deviation, mean over the refits and its range. error without: how much "
         "larger the held-out error is with the feature of another row in its place. survives: one sign in every refit "
-        "and a larger error without.",
+        "and an error that grows without it by more than by chance.",
     )
     table.add_column("feature", overflow="fold")
     for column in ("coefficient", "range", "error without", "survives"):

@@ -27,7 +27,7 @@ from bench.fits import (
 )
 from bench.provenance import Start, provenance
 from proxies.grouped_ridge import GroupedRidge
-from proxies.regression import PERFORMANCE, performance_features
+from proxies.regression import PERFORMANCE, original_of, performance_features
 from proxies.validation import (
     FEWEST_ROWS,
     Predictor,
@@ -36,6 +36,7 @@ from proxies.validation import (
     in_unit,
     in_unit_to_the_edge,
     jackknife_plus,
+    medians,
     validate,
 )
 
@@ -95,7 +96,12 @@ def rows_sha256(problem: Problem) -> str:
     columns = _columns(problem)
     ordered = problem.frame[["model", "family", "task", "n_shots", "fold", "unit", "block", "y", *columns]]
     text = ordered.to_csv(index=False, float_format="%.9g")
-    described = repr([(one.name, one.columns, one.given, one.as_is, one.needs_all) for one in problem.predictors])
+    described = repr(
+        [
+            (one.name, one.columns, one.given, one.as_is, one.in_unit, one.median_of, one.needs_all)
+            for one in problem.predictors
+        ]
+    )
     beside = repr((problem.proxies, problem.tasks, problem.excluded, problem.remarks))
     return hashlib.sha256((text + described + beside).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -113,6 +119,7 @@ def fit(problem: Problem, key: FitKey, *, command: str, start: Start, before: fl
         key=key,
         unit=problem.unit,
         fold_unit=problem.fold_unit,
+        n_folds=int(found.folds.max()) + 1,
         n_models=problem.frame["model"].nunique(),
         families=tuple(sorted(set(problem.frame["family"]))),
         proxies=problem.proxies,
@@ -135,6 +142,11 @@ def predict(problem: Problem, predictor: Predictor, wanted: pd.DataFrame) -> pd.
         wanted: the columns of the predictor and, for accuracy, `chance` and `n_answered`.
     """
     there = replace(problem, frame=wanted)
+    if predictor.in_unit is not None:
+        return wanted.assign(predicted=wanted[predictor.in_unit], **_ends({}, there))
+    if predictor.median_of is not None:
+        truth = problem.frame["accuracy" if problem.unit == "accuracy" else "y"].to_numpy(dtype=np.float64)
+        return wanted.assign(predicted=medians(predictor, problem.frame, truth, wanted), **_ends({}, there))
     if predictor.as_is is not None:
         return wanted.assign(predicted=in_unit(wanted[predictor.as_is].to_numpy(), there), **_ends({}, there))
     frame, columns = problem.frame, list(predictor.columns)
@@ -201,7 +213,7 @@ def estimate_without(
     Raises:
         UsageError: too few models are left.
     """
-    is_own = problem.frame["family"] == family
+    is_own = (problem.frame["family"] == family) | (problem.frame["model"].map(original_of) == original_of(model))
     others = replace(problem, frame=problem.frame[~is_own].reset_index(drop=True))
     if others.frame["family"].nunique() < 2:
         raise UsageError(
@@ -228,7 +240,7 @@ def estimate_without(
 
 
 def _columns(problem: Problem) -> list[str]:
-    used = [name for one in problem.predictors for name in (*one.columns, *filter(None, (one.as_is,)))]
+    used = [name for one in problem.predictors for name in (*one.columns, *filter(None, (one.as_is, one.in_unit)))]
     answers = ("accuracy", "chance", "n_answered") if problem.unit == "accuracy" else ()
     return list(dict.fromkeys((*used, *answers)))
 

@@ -62,6 +62,12 @@ class FitRequest:
             )
         store = Store(self.results)
         (stored, rejected), (performances, others) = store.records(), store.performances()
+        estimators = sorted({item.record.key.estimator for item in stored})
+        if stored and self.estimator not in estimators:
+            raise UsageError(
+                f"no record is measured by '{self.estimator[:60]}'; there are {', '.join(estimators)}; measure with "
+                "`bench run MODEL --estimator NAME`, or choose one of these with --estimator"
+            )
         return cells(stored, performances, (*rejected, *others), estimator=self.estimator)
 
     @cached_property
@@ -103,6 +109,8 @@ def wanted(request: FitRequest) -> list[tuple[ProblemName, str]]:
     if request.published is not None:
         if request.targets or request.problems not in (None, ("published",)):
             raise UsageError("--published is a fit of its own; leave out --target and --problem")
+        if request.proxies or request.mode != "completion":
+            raise UsageError("--proxies and --mode have no say in published scores; leave them out")
         scores = read_scores(request.published)
         unknown = [name for name in request.benchmarks if name not in scores.benchmarks]
         if unknown:
@@ -115,6 +123,10 @@ def wanted(request: FitRequest) -> list[tuple[ProblemName, str]]:
     problems = request.problems or (("cells",) if request.targets else _problems_of_records(request))
     if request.targets and "cells" not in problems:
         raise UsageError("--target names the model of a `cells` fit; leave it out, or ask for --problem cells")
+    if request.proxies and not {"cells", "texts"} & set(problems):
+        raise UsageError("--proxies names whose emergence a `cells` or `texts` fit is from; leave it out")
+    if request.features is not None and not {"cells", "models"} & set(problems):
+        raise UsageError("--features chooses among those of emergence, for `cells` and `models` fits; leave it out")
     found: list[tuple[ProblemName, str]] = []
     for problem in problems:
         found += [(problem, target) for target in _targets(request, problem)]
@@ -171,7 +183,8 @@ def problem_of(request: FitRequest, problem: ProblemName, target: str) -> Proble
             return texts_problem(frame, request.probes, proxy=target)
         case "published":
             assert request.published is not None  # `wanted` names it with a file only
-            return published_problem(sibling_cells(read_scores(request.published), target), frame, features=features)
+            scores = read_scores(request.published)
+            return published_problem(sibling_cells(scores, target), frame, features=features, scores=scores)
 
 
 def run(request: FitRequest, progress: Progress) -> Iterator[FitOutcome | RefusedFit]:

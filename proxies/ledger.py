@@ -122,7 +122,8 @@ def predictions(problem: Problem, record: FitRecord, to_come: pd.DataFrame) -> t
 
 def _knows_all(predictor: Predictor, to_come: pd.DataFrame) -> bool:
     """Whether a predictor has what it needs for every cell to come."""
-    needed = [predictor.as_is] if predictor.as_is else list(predictor.columns) if predictor.needs_all else []
+    alone = predictor.as_is or predictor.in_unit
+    needed = [alone] if alone else list(predictor.columns) if predictor.needs_all else []
     return bool(to_come[needed].notna().all(axis=None))
 
 

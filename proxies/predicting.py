@@ -10,12 +10,12 @@ from bench.provenance import Start
 from bench.store import Store
 from proxies.features import feature_names
 from proxies.fitting import FitRequest, RefusedFit, fit_one, problem_of
-from proxies.ledger import append, predictions
+from proxies.ledger import append, predictions, read_ledger
 from proxies.regression import cells_to_come
 
 
 def write_predictions(request: FitRequest, model: str, progress: Progress) -> LedgerEntry:
-    """Fit what a model was asked, predict what it was not, and add that to the ledger.
+    """Fit what a model was asked, predict what it was not, and add that to the ledger: each cell once.
 
     Raises:
         UsageError: it was asked too little, or everything.
@@ -29,6 +29,18 @@ def write_predictions(request: FitRequest, model: str, progress: Progress) -> Le
         raise UsageError(outcome.reason)
     names = feature_names(request.features)
     to_come = cells_to_come(request.frame.frame, target=model, features=names, mode=request.mode)
+    known = {
+        (said.task_hash, said.n_shots)
+        for entry in read_ledger(request.results)
+        if (entry.model, entry.mode) == (model, request.mode)
+        for said in entry.predictions
+    }
+    is_new = [(row.task_hash, int(row.n_shots)) not in known for row in to_come.itertuples()]
+    if known and not any(is_new):
+        raise UsageError(
+            f"everything that {model} was not asked yet is predicted in the ledger; ask it, then `bench ledger`"
+        )
+    to_come = to_come[is_new].reset_index(drop=True)
     predictor, said = predictions(problem_of(request, "cells", model), outcome.record, to_come)
     return append(
         request.results,

@@ -16,7 +16,7 @@ from bench.errors import UsageError
 from bench.fits import Excluded
 from bench.sources import checkpoint_of
 from proxies.ability import ability
-from proxies.published import SiblingFrame
+from proxies.published import PublishedScores, SiblingFrame
 from proxies.validation import Predictor, Problem
 from tasks import RANKED_TASKS
 
@@ -30,6 +30,7 @@ FEWEST_SIZES = 3
 """A slope over two sizes is a difference of two models."""
 
 _CELL = ["task_hash", "n_shots"]
+_MODEL = ["model", "files_sha256", "dtype"]
 
 QUESTIONS_OF_A_SCORE = 10_000
 """Published scores do not say how many questions they are of: about as many as the larger benchmarks have."""
@@ -80,15 +81,21 @@ def cells_problem(
         fold_unit="task",
         predictors=(
             Predictor(name="the target's mean", role="baseline"),
+            Predictor(name="the target's median", role="baseline", median_of=()),
+            Predictor(name="the target's median at these shots", role="baseline", median_of=("n_shots",)),
             Predictor(name="shots", role="baseline", columns=("log_shots",)),
             Predictor(name="chance", role="baseline", as_is="at_chance"),
-            Predictor(name="the proxies' accuracy", role="baseline", as_is="proxies_ability"),
+            Predictor(name="the proxies' accuracy", role="baseline", in_unit="proxies_accuracy"),
             Predictor(name="the proxies' accuracy, fitted", role="baseline", columns=cheap, needs_all=True),
             Predictor(name=ALONE, role="tested", columns=("log_shots", *columns), given=("log_shots",)),
             Predictor(name=BESIDE, role="both", columns=(*cheap, *columns), given=cheap),
         ),
         proxies=tuple(sorted(set(others["model"]))),
         excluded=tuple(excluded),
+        remarks=(
+            f"a cell has the emergence of {found['n_proxies'].min():g} to {found['n_proxies'].max():g} proxies, each "
+            "counted from its own mean",
+        ),
     )
 
 
@@ -132,6 +139,7 @@ def models_problem(frame: pd.DataFrame, *, features: Sequence[str], mode: str) -
         fold_unit="family",
         predictors=(
             Predictor(name="the mean", role="baseline"),
+            Predictor(name="the median", role="baseline", median_of=()),
             Predictor(name="parameters", role="baseline", columns=("log_parameters",)),
             Predictor(name="size in bits", role="baseline", columns=("log_bits",)),
             Predictor(name="the small sibling's score", role="baseline", as_is="sibling_ability"),
@@ -146,7 +154,7 @@ def models_problem(frame: pd.DataFrame, *, features: Sequence[str], mode: str) -
         ),
         excluded=(*excluded, *unsized),
         tasks=tasks,
-        remarks=(f"performance is the mean over {', '.join(tasks)} at {SHOTS} shots",),
+        remarks=(f"performance is the mean over {', '.join(tasks)} at {SHOTS} shots", _at_chance(found)),
     )
 
 
@@ -175,6 +183,7 @@ def emergence_problem(frame: pd.DataFrame, *, mode: str) -> Problem:
         fold_unit="family",
         predictors=(
             Predictor(name="the mean", role="baseline"),
+            Predictor(name="the median", role="baseline", median_of=()),
             Predictor(name="parameters", role="baseline", columns=("log_parameters",)),
             Predictor(name="size in bits", role="baseline", columns=("log_bits",)),
             Predictor(name=PERFORMANCE, role="tested", columns=columns),
@@ -185,12 +194,18 @@ def emergence_problem(frame: pd.DataFrame, *, mode: str) -> Problem:
         remarks=(
             f"performance is that on {', '.join(tasks)}",
             f"emergence is the mean over {', '.join(RANKED_TASKS)} at the last shot",
+            _at_chance(found),
         ),
     )
 
 
-def published_problem(siblings: SiblingFrame, frame: pd.DataFrame, *, features: Sequence[str]) -> Problem:
+def published_problem(
+    siblings: SiblingFrame, frame: pd.DataFrame, *, features: Sequence[str], scores: PublishedScores | None = None
+) -> Problem:
     """Published scores of larger models, from a smaller sibling's score, their sizes, and its emergence where measured.
+
+    Args:
+        scores: where the siblings are from: what its file leaves out, or remarks on, is told with the fit.
 
     Raises:
         UsageError: too few models or families, with the counts.
@@ -214,10 +229,12 @@ def published_problem(siblings: SiblingFrame, frame: pd.DataFrame, *, features: 
     measured = emergence[["model", *features]].rename(columns={"model": "sibling"}).drop_duplicates("sibling")
     rows = rows.merge(measured, on="sibling", how="left")
     columns = tuple(name for name in features if rows[name].notna().any())
+    unread, of_file = (scores.excluded, scores.remarks) if scores else ((), ())
     cheap = ("sibling_ability", "log_ratio")
     known = sorted(set(rows["sibling"]) & set(measured["sibling"]))
     predictors = [
         Predictor(name="the mean", role="baseline"),
+        Predictor(name="the median", role="baseline", median_of=()),
         Predictor(name="parameters", role="baseline", columns=("log_parameters",)),
         Predictor(name="the small sibling's score", role="baseline", as_is="sibling_ability"),
         Predictor(name="the sibling's score and size ratio", role="baseline", columns=cheap),
@@ -226,8 +243,8 @@ def published_problem(siblings: SiblingFrame, frame: pd.DataFrame, *, features: 
     remark = f"emergence of {len(known)} of {len(wanted)} siblings is measured"
     if len(rows.loc[rows["sibling"].isin(known), "family"].unique()) >= FEWEST_FAMILIES:
         predictors += [
-            Predictor(name=ALONE, role="tested", columns=columns),
-            Predictor(name=BESIDE, role="both", columns=(*cheap, *columns), given=cheap),
+            Predictor(name=ALONE, role="tested", columns=columns, needs_all=True),
+            Predictor(name=BESIDE, role="both", columns=(*cheap, *columns), given=cheap, needs_all=True),
         ]
     else:
         remark += f": too few to say anything of it; measure them with `bench run {' '.join(wanted[:4])} ...`"
@@ -237,8 +254,14 @@ def published_problem(siblings: SiblingFrame, frame: pd.DataFrame, *, features: 
         fold_unit="family",
         predictors=tuple(predictors),
         proxies=tuple(known),
-        excluded=tuple(Excluded(what=text.partition(":")[0][:300], reason=_cut(text)) for text in siblings.excluded),
-        remarks=(remark, *siblings.remarks),
+        excluded=(
+            *(Excluded(what=f"line {one.line}: {one.model}"[:300], reason=_cut(one.reason)) for one in unread),
+            *(
+                Excluded(what=text.partition(":")[0][:300], reason=_cut(text.partition(": ")[2] or text))
+                for text in siblings.excluded
+            ),
+        ),
+        remarks=tuple(map(_cut, (remark, *of_file, *siblings.remarks))),
     )
 
 
@@ -304,12 +327,24 @@ def _proxies(frame: pd.DataFrame, target: str, wanted: Sequence[str]) -> tuple[p
 def _of_proxies(others: pd.DataFrame, features: Sequence[str], mode: str) -> pd.DataFrame:
     """By content of the task and shots: each feature's mean over proxies and its slope over their size; their accuracy.
 
+    Cells are not all measured by the same proxies. So that a mean does not tell by whom, each feature counts from the
+    proxy's own mean over all cells.
+
     A slope is that of least squares over the logarithm of parameters; NaN of fewer than three sizes.
     """
-    measured = others.drop_duplicates(["model", "files_sha256", "dtype", *_CELL])
+    measured = others.drop_duplicates([*_MODEL, *_CELL])
     cells = measured[_CELL].drop_duplicates().set_index(_CELL).sort_index()
     answered = others[(others["mode"] == mode) & others["ability"].notna()]
-    columns = {"proxies_ability": answered.groupby(_CELL)["ability"].mean()}
+    of_cells = answered.groupby(_CELL)
+    columns = {
+        "proxies_ability": of_cells["ability"].mean(),
+        "proxies_accuracy": of_cells["accuracy"].mean(),
+        "n_proxies": measured.groupby(_CELL)["model"].nunique(),
+    }
+    features = list(features)
+    measured = measured.assign(
+        **{name: measured[name] - measured.groupby(_MODEL)[name].transform("mean") for name in features}
+    )
     for name in features:
         known = measured[measured[name].notna()]
         columns[f"{name}_mean"] = known.groupby(_CELL)[name].mean()
@@ -401,6 +436,11 @@ def _performance_of_models(
     return found, tasks, excluded
 
 
+def _at_chance(found: pd.DataFrame) -> str:
+    n = int((found["accuracy"] <= found["chance"]).sum())
+    return f"{n} of {len(found)} models are at chance or below it, where performance does not tell them apart"
+
+
 def _with_performance(found: pd.DataFrame, answers: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     names = ["model", "files_sha256", "dtype"]
     rows = [
@@ -435,14 +475,14 @@ def _same_content(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_siblings(found: pd.DataFrame) -> pd.DataFrame:
-    """Beside each model the smallest of its family that is smaller, in bits: no checkpoint, which is as large."""
-    bits = found["n_parameters"] * found["n_bits"]
+    """Beside each model the smallest published one of its family with fewer parameters."""
+    sizes = found["n_parameters"]
     scores, ratios = [], []
     for place, row in found.iterrows():
-        smaller = (found["family"] == row["family"]) & (bits < bits[place]) & (found["kind"] != "checkpoint")
-        sibling = bits[smaller].idxmin() if smaller.any() else None
+        smaller = (found["family"] == row["family"]) & (sizes < sizes[place]) & (found["kind"] == "published")
+        sibling = sizes[smaller].idxmin() if smaller.any() else None
         scores.append(math.nan if sibling is None else float(found.at[sibling, "y"]))
-        ratios.append(math.nan if sibling is None else math.log(bits[place] / bits[sibling]))
+        ratios.append(math.nan if sibling is None else math.log(sizes[place] / sizes[sibling]))
     return found.assign(sibling_ability=scores, log_ratio=ratios)
 
 

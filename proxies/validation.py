@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.errors import UsageError
-from bench.fits import Comparison, Excluded, Importance, Level, PredictorErrors, Role, Unit
+from bench.fits import Comparison, Covered, Excluded, Importance, Level, PredictorErrors, Role, Unit
+from bench.intervals import T_95
 from proxies.ability import accuracy_of
 from proxies.grouped_ridge import GroupedRidge, dealt_out
 
@@ -33,8 +34,12 @@ FEWEST_FOLDS_FOR_INTERVALS = 8
 FEWEST_ROWS: dict[Level, int] = {"80": 6, "90": 12}
 """Rows that an interval of a prediction needs: jackknife+ ranks residuals, and of 8 of them none is a 90 % quantile."""
 
+FEWEST_GROUPS: dict[Level, int] = {"80": 4, "90": 7}
+"""Groups that it needs, for rows of one group are off together: of four groups the worst is an 80 % quantile. By that
+count 90 % would take nine; with what differs within groups seven do, on planted zoos (tests)."""
+
 SHARE_TO_COMPARE = 0.5
-"""Of the rows, that a baseline must predict to be held against: few rows would decide otherwise, by chance."""
+"""Of the rows on trial, that a baseline must predict to be held against: else few rows would decide, by chance."""
 
 N_HALVINGS = 60
 """Of the range that an end of an interval is in: as far as doubles go."""
@@ -53,6 +58,9 @@ class Predictor:
         columns: of the frame, given to the regression; none: the mean of the training rows.
         given: those of them that are no emergence: what the permutation test takes for granted.
         as_is: a column that is the prediction itself, on the scale of the fit; nothing is fitted then.
+        in_unit: a column that is the prediction itself, in the unit of the problem.
+        median_of: the prediction is the median of training rows that are equal in these columns, of all where none is:
+            the constant with the least absolute error, and what anybody would say without a fit.
         needs_all: whether a row that lacks a column is left out, in training too; else the column is imputed.
     """
 
@@ -61,6 +69,8 @@ class Predictor:
     columns: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     as_is: str | None = None
+    in_unit: str | None = None
+    median_of: tuple[str, ...] | None = None
     needs_all: bool = False
 
 
@@ -108,14 +118,17 @@ def validate(problem: Problem, *, n_permutations: int, seed: int) -> Validation:
     if not np.isfinite(frame["y"]).all():
         raise ValueError("y contains NaN or infinity; leave rows without a target out of the problem")
     folds = fold_numbers(frame["fold"])
-    fitted = {one.name: held_out(one, frame, folds) for one in problem.predictors}
-    predictions = {name: in_unit(values, problem) for name, values in fitted.items()}
     truth = _truth(problem)
+    plain = {one.name: said for one in problem.predictors if (said := _plain(one, frame, folds, truth)) is not None}
+    fitted = {one.name: held_out(one, frame, folds) for one in problem.predictors if one.name not in plain}
+    predictions = plain | {name: in_unit(values, problem) for name, values in fitted.items()}
     intervals = {
         one.name: held_out_intervals(one, problem, folds) for one in problem.predictors if one.role != "baseline"
     }
     errors = tuple(
-        _errors(one, problem, folds, fitted[one.name], predictions[one.name], truth, intervals.get(one.name, {}), seed)
+        _errors(
+            one, problem, folds, fitted.get(one.name), predictions[one.name], truth, intervals.get(one.name, {}), seed
+        )
         for one in problem.predictors
     )
     comparisons = tuple(
@@ -139,6 +152,32 @@ def fold_numbers(labels: pd.Series) -> Integers:
     """The fold of each row, from 0: one for each label, or few folds of whole labels where there are many."""
     n_labels = labels.nunique()
     return dealt_out(pd.factorize(labels, sort=True)[0], n_labels if n_labels <= MOST_FOLDS else FOLDS_OF_MANY)
+
+
+def _plain(predictor: Predictor, frame: pd.DataFrame, folds: Integers, truth: Array) -> Array | None:
+    """Predictions of a predictor that fits nothing, in the unit of the problem; None of any other."""
+    if predictor.in_unit is not None:
+        there: Array = frame[predictor.in_unit].to_numpy(dtype=np.float64)
+        return there
+    if predictor.median_of is None:
+        return None
+    found = np.full(len(truth), np.nan)
+    for fold in range(folds.max() + 1):
+        training, test = folds != fold, folds == fold
+        if training.any():
+            found[test] = medians(predictor, frame[training], truth[training], frame[test])
+    return found
+
+
+def medians(predictor: Predictor, training: pd.DataFrame, truth: Array, wanted: pd.DataFrame) -> Array:
+    """Of the training rows that are equal in the columns `median_of`; of all training rows where none is."""
+    columns = list(predictor.median_of or ())
+    overall = float(np.median(truth))
+    if not columns:
+        return np.full(len(wanted), overall)
+    by_key = training.assign(truth=truth).groupby(columns)["truth"].median()
+    keys = [tuple(row) if len(columns) > 1 else row[0] for row in wanted[columns].to_numpy().tolist()]
+    return np.array([by_key.get(key, overall) for key in keys], dtype=np.float64)
 
 
 def held_out(predictor: Predictor, frame: pd.DataFrame, folds: Integers, targets: Array | None = None) -> Array:
@@ -191,10 +230,13 @@ def jackknife_plus(inputs: Array, y: Array, wanted: Array) -> dict[Level, Array]
     Source: Barber et al. 2021, "Predictive inference with the jackknife+", section 3.2 (CV+).
     """
     n = len(y)
+    n_groups = len(np.unique(inputs[:, 0]))
     ranks: dict[Level, int] = {
-        level: math.ceil(round((n + 1) * int(level) / 100, 9)) for level, fewest in FEWEST_ROWS.items() if n >= fewest
+        level: math.ceil(round((n + 1) * int(level) / 100, 9))
+        for level in FEWEST_ROWS
+        if n >= FEWEST_ROWS[level] and n_groups >= FEWEST_GROUPS[level]
     }
-    if not ranks or len(np.unique(inputs[:, 0])) < 2:
+    if not ranks:
         return {}
     folds = dealt_out(inputs[:, 0], FOLDS_OF_MANY)
     said, residuals = [], []  # of each fold, by the fit without it
@@ -241,12 +283,13 @@ def in_unit_to_the_edge(ends: Array, problem: Problem) -> Array:
 
 
 def permutations(frame: pd.DataFrame, n: int, rng: np.random.Generator) -> Integers:
-    """Orders of the rows, (n, n_rows): units of one block and of equally many rows change places."""
+    """Orders of the rows, (n, n_rows): units of one block with rows at the same shots change places."""
     orders = np.tile(np.arange(len(frame)), (n, 1))
     members = [np.asarray(rows) for rows in frame.groupby("unit", sort=True).indices.values()]
-    kinds: dict[tuple[object, int], list[Integers]] = {}
+    kinds: dict[tuple[object, str], list[Integers]] = {}
     for rows in members:
-        kinds.setdefault((frame["block"].iloc[rows[0]], len(rows)), []).append(rows)
+        shots = ",".join(map(str, frame["n_shots"].iloc[rows]))
+        kinds.setdefault((frame["block"].iloc[rows[0]], shots), []).append(rows)
     for units in kinds.values():
         stacked = np.stack(units)  # (n_units, n_rows_of_a_unit)
         for order in orders:
@@ -260,7 +303,8 @@ def permutation_p(
     """How often a prediction does as well with emergence at random: 1 + how many, over 1 + n.
 
     What the columns `given` explain stays with its row; the rest of the target changes places. The statistic is the
-    held-out squared error on the scale of the fit.
+    held-out squared error on the scale of the fit, over that of a fit on the columns `given` alone: a ratio hardly
+    depends on how much these explain (tests).
 
     Source: Freedman & Lane 1983, "A nonstochastic interpretation of reported significance levels".
     """
@@ -319,7 +363,7 @@ def _errors(
     predictor: Predictor,
     problem: Problem,
     folds: Integers,
-    fitted: Array,
+    fitted: Array | None,
     predicted: Array,
     truth: Array,
     intervals: dict[Level, Array],
@@ -329,10 +373,10 @@ def _errors(
     absolute = np.abs(predicted - truth)[known]
     between = over_folds(absolute, folds[known], seed) if known.any() else None
     y = problem.frame["y"].to_numpy()
-    coverage: dict[Level, float] = {}
+    coverage: dict[Level, Covered] = {}
     for level, ends in intervals.items():
         inside = (truth >= ends[:, 0]) & (truth <= ends[:, 1])
-        coverage[level] = round(float(inside[~np.isnan(ends[:, 0])].mean()), 6)
+        coverage[level] = Covered(n_inside=int(inside.sum()), n_rows=int((~np.isnan(ends[:, 0])).sum()))
     return PredictorErrors(
         name=predictor.name,
         role=predictor.role,
@@ -341,7 +385,9 @@ def _errors(
         mean_absolute_error=_rounded(absolute.mean()) if known.any() else None,
         low=None if between is None else _rounded(between[0]),
         high=None if between is None else _rounded(between[1]),
-        root_mean_squared_error=_rounded(np.sqrt(np.square(fitted - y)[known].mean())) if known.any() else None,
+        root_mean_squared_error=(
+            None if fitted is None or not known.any() else _rounded(np.sqrt(np.square(fitted - y)[known].mean()))
+        ),
         coverage=coverage,
     )
 
@@ -360,7 +406,8 @@ def _compare(
     for baseline in problem.predictors:
         if baseline.role == "baseline":
             difference = np.abs(predictions[predictor.name] - truth) - np.abs(predictions[baseline.name] - truth)
-            if np.mean(~np.isnan(difference)) >= SHARE_TO_COMPARE:
+            n_predicted = np.sum(~np.isnan(predictions[predictor.name]))
+            if np.sum(~np.isnan(difference)) >= max(1, SHARE_TO_COMPARE * n_predicted):
                 differences[baseline.name] = difference
     if not differences:
         raise UsageError(f"{predictor.name}: no baseline predicts the rows that it predicts")
@@ -383,7 +430,7 @@ def _compare(
         n_folds_better=int(np.sum(np.asarray(by_fold) < 0)),
         p_value=round(p, 6),
         beats=beats,
-        verdict=_verdict(problem, predictor.name, worst, mean, between, by_fold, p, beats=beats),
+        verdict=_verdict(problem, predictor.name, worst, mean, between, by_fold, p, predictor.given, beats=beats),
     )
 
 
@@ -395,6 +442,7 @@ def _verdict(
     between: tuple[float, float] | None,
     by_fold: Sequence[float],
     p: float,
+    given: Sequence[str],
     *,
     beats: bool,
 ) -> str:
@@ -414,7 +462,8 @@ def _verdict(
     if p > SIGNIFICANT and difference < 0:
         reasons.append("emergence at random does as well too often")
     because = f"; {', and '.join(reasons)}" if reasons else ""
-    return f"{opening}{interval}{because}; permutation p = {p:.3f}"
+    beside = f", with {', '.join(given)} given" if given else ""
+    return f"{opening}{interval}{because}; permutation p = {p:.3f}{beside}"
 
 
 def _importances(
@@ -440,7 +489,17 @@ def _importances(
             moved = scaled[:, column][orders[:, test]] - scaled[test, column]  # (s, n_test)
             shuffled[column][:, test] = usual[test] + slope * moved
     errors = np.abs(in_unit(shuffled, problem) - truth) - np.abs(in_unit(usual, problem) - truth)
-    increases = np.nanmean(errors, axis=(1, 2))
+    known = ~np.isnan(usual)
+    by_row = errors[:, :, known].mean(axis=1)  # (n_columns, n)
+    increases = by_row.mean(axis=1)
+    labels = np.unique(folds[known])
+    by_fold = np.stack(
+        [by_row[:, folds[known] == fold].mean(axis=1) for fold in labels], axis=1
+    )  # (n_columns, n_folds)
+    helps = np.zeros(n_columns, dtype=np.bool_)
+    if len(labels) > 1:
+        quantile = T_95[min(len(labels) - 1, len(T_95)) - 1]
+        helps = by_fold.mean(axis=1) > quantile * by_fold.std(axis=1, ddof=1) / np.sqrt(len(labels))
     table = np.array(slopes)  # (n_refits, n_columns)
     signs = np.sign(np.round(table, 9))
     return tuple(
@@ -450,7 +509,7 @@ def _importances(
             lowest=_rounded(table[:, column].min()),
             highest=_rounded(table[:, column].max()),
             error_increase=_rounded(increases[column]),
-            survives=bool(abs(signs[:, column].sum()) == len(table) and increases[column] > 0),
+            survives=bool(abs(signs[:, column].sum()) == len(table) and helps[column]),
         )
         for column, name in enumerate(predictor.columns)
     )

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from bench.fits import Between, Comparison, Excluded, FitKey, FitRecord, FitRow, Importance, PredictorErrors
+from bench.fits import Between, Comparison, Covered, Excluded, FitKey, FitRecord, FitRow, Importance, PredictorErrors
 from bench.records import Provenance
 from bench.store import RejectedFile, Store, StoredFit
+from proxies.features import feature_names
 from proxies.fit_report import INTRODUCTION, report, write_fit_report
 
 HOSTILE = (
@@ -42,16 +43,18 @@ def row(model: str = "tiny", family: str = "Tiny", **changes: Any) -> FitRow:
 def record(problem: str = "emergence", target: str = "all models", **changes: Any) -> FitRecord:
     names = {name: field for name, field in FitKey.model_fields.items()}
     key: dict[str, Any] = {
-        "schema_version": 1, "fit_version": 1, "problem": problem, "target": target, "features": ("emergence",),
+        "schema_version": 1, "fit_version": 1, "problem": problem, "target": target,
+        "features": () if problem in ("emergence", "texts") else feature_names(None),
         "estimator": "noisy_channel", "mode": "completion", "n_permutations": 9, "seed": 0, "rows_sha256": "a" * 64,
     }  # fmt: skip
     key |= {name: () for name in names if name not in key}
+    key |= {name: changes.pop(name) for name in list(changes) if name in names}
     given: dict[str, Any] = {
-        "schema_version": 1, "key": FitKey(**key), "unit": "bits", "fold_unit": "family", "n_models": 1,
+        "schema_version": 1, "key": FitKey(**key), "unit": "bits", "fold_unit": "family", "n_folds": 1, "n_models": 1,
         "families": ("Tiny",), "proxies": (), "rows": (row(),),
         "errors": (
             errors("the mean", role="baseline", mean_absolute_error=1.0),
-            errors("performance", low=0.1, high=0.4, coverage={"80": 0.75}),
+            errors("performance", low=0.1, high=0.4, coverage={"80": Covered(n_inside=3, n_rows=4)}),
             errors("nothing", role="baseline", n_rows=0, mean_absolute_error=None, root_mean_squared_error=None),
         ),
         "comparisons": (comparison(),),
@@ -90,7 +93,7 @@ def test_a_report_says_verdicts_errors_and_what_was_left_out() -> None:
     assert text.startswith(INTRODUCTION)
     assert "- **Emergence of families not seen, from performance**: performance does not beat its baseline" in text
     assert "| the mean | 4 | 1.000 |  |  |" in text
-    assert "| performance (on trial) | 4 | 0.250 (0.100 to 0.400) | 75% |  |" in text
+    assert "| performance (on trial) | 4 | 0.250 (0.100 to 0.400) | 3 of 4 |  |" in text
     assert "| nothing | 0 | - |  |  |" in text
     assert "- left out (1):\n  - big: not asked at 4 shots" in text and "- a remark" in text
     assert "| Tiny | tiny | 3.00 | 3.25 | 3.00 to 3.50 |  | - |" in text
@@ -103,7 +106,7 @@ def test_features_that_survive_are_named() -> None:
         feature="over_twin", coefficient=0.5, lowest=0.4, highest=0.6, error_increase=0.1, survives=True
     )  # fmt: skip
     text = report(stored(record("models", importances=(one,))), ())
-    assert "- features that keep their sign in all refits and help: over&#95;twin (+0.50)" in text
+    assert "- features that keep their sign in all refits and help by more than chance: over&#95;twin (+0.50)" in text
     none = one.model_copy(update={"survives": False})
     assert "- no feature keeps its sign in all refits and helps" in report(
         stored(record("models", importances=(none,))), ()
@@ -186,3 +189,21 @@ def test_a_written_report_is_the_same_bytes_again(tmp_path: Path) -> None:
     (tmp_path / "fits" / "cells" / "bad.json").write_text("{}")
     write_fit_report(store)
     assert b"## Files that are no fits" in path.read_bytes()
+
+
+def test_fits_with_other_settings_have_other_headings() -> None:
+    usual = record("models", features=feature_names(None))
+    other = record("models", features=("emergence",), seed=1)
+    text = report(stored(usual, other), ())
+    assert "\n## Performance of families not seen, from emergence\n" in text
+    assert "## Performance of families not seen, from emergence &#40;features emergence; seed 1&#41;\n" in text
+
+
+def test_p_values_are_counted_and_corrected_for_their_number() -> None:
+    fits = [
+        record(comparisons=(comparison(p_value=p),), seed=place) for place, p in enumerate((0.001, 0.02, 0.04, 0.6))
+    ]
+    text = report(stored(*fits), ())
+    # Holm: 0.001 <= 0.05 / 4, and 0.02 > 0.05 / 3 ends it
+    assert "4 comparisons are on this page. By chance alone about 0.2 of their p-values would be 0.05 or less" in text
+    assert "; 3 are, and 1 after Holm's correction" in text

@@ -334,8 +334,15 @@ def test_the_family_held_out_is_not_used_at_all() -> None:
 
 
 def test_of_a_family_that_was_not_measured_nothing_is_held_out() -> None:
-    found = estimated(frame(), family=None)
+    answers = frame()[lambda rows: (rows["model"] == "f2-m") & rows["accuracy"].notna()]
+    problem = emergence_problem(frame(), mode="completion")
+    found = estimate_emergence(problem, _errors(), answers, model="closed", family=None)
     assert found.left_out == () and len(found.trained_on) == 18
+
+
+def test_a_model_is_never_in_its_own_estimate_whatever_family_is_named() -> None:
+    found = estimated(frame(), family="family 1")
+    assert "f2-m" in found.left_out and "f2-m" not in found.trained_on
 
 
 def test_tasks_that_were_not_asked_are_named_with_the_command() -> None:
@@ -360,10 +367,16 @@ def test_with_one_family_left_there_is_no_estimate() -> None:
         estimate_emergence(two, _errors(), answers, model="f2-m", family="family 2")
 
 
-@pytest.mark.parametrize(("n_models", "levels"), [(5, set()), (6, {"80"}), (11, {"80"}), (12, {"80", "90"})])
-def test_an_estimate_has_the_intervals_that_its_models_allow(n_models: int, levels: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("n_models", "n_families", "levels"),
+    [(5, 4, set()), (6, 4, {"80"}), (12, 3, set()), (12, 4, {"80"}), (12, 7, {"80", "90"})],
+)
+def test_an_estimate_has_the_intervals_that_its_models_and_families_allow(
+    n_models: int, n_families: int, levels: set[str]
+) -> None:
     problem = emergence_problem(frame(), mode="completion")
     chosen = problem.frame[problem.frame["family"] != "family 2"].tail(n_models).reset_index(drop=True)
+    chosen["fold"] = chosen["family"] = [f"family of {place % n_families}" for place in range(n_models)]
     answers = frame()[lambda rows: (rows["model"] == "f2-m") & rows["accuracy"].notna()]
     found = estimate_emergence(replace(problem, frame=chosen), _errors(), answers, model="f2-m", family=None)
     assert set(found.intervals) == levels and len(found.trained_on) == n_models

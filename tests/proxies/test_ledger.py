@@ -211,7 +211,7 @@ def test_a_prediction_that_came_after_the_answers_does_not_count(date: str, tmp_
     found = scored(tmp_path, asked(650, date=date))
     assert (found.accuracy, found.is_before) == (0.65, False)
     assert summary([found]) == (
-        "1 predictions, none of them scored yet; 1 were written after the answers and do not count"
+        "1 predictions, none of those written in time is scored yet; 1 were written after the answers and do not count"
     )
 
 
