@@ -39,6 +39,8 @@ ORDER = tuple(HEADINGS)
 
 LEVELS: tuple[Level, ...] = ("80", "90")
 
+USUAL_MODES = ("completion", "published", "text")
+
 MOST_LEFT_OUT = 8
 """Things left out of a fit that the report lists; the record has them all."""
 
@@ -81,7 +83,7 @@ def _heading(record: FitRecord) -> str:
     unusual = [
         *([f"features {', '.join(key.features)}"] if key.features not in ((), feature_names(None)) else []),
         *([key.estimator] if key.estimator != DEFAULT_ESTIMATOR else []),
-        *([key.mode] if key.mode not in ("completion", "published") else []),
+        *([key.mode] if key.mode not in USUAL_MODES else []),
         *([f"proxies {', '.join(key.proxies)}"] if key.proxies and key.problem == "cells" else []),
         *([f"seed {key.seed}"] if key.seed else []),
     ]
@@ -97,7 +99,7 @@ def _many(stored: Sequence[StoredFit]) -> str:
     n_left = next((rank for rank, p in enumerate(p_values) if p > SIGNIFICANT / (n - rank)), n)
     return (
         f"{n} comparisons are on this page. By chance alone about {n * SIGNIFICANT:.1f} of their p-values would be "
-        f"{SIGNIFICANT} or less; {n_small} are, and {n_left} after Holm's correction for their number.\n"
+        f"{SIGNIFICANT} or less; {n_small} such p-values there are, and {n_left} after Holm's correction for their number.\n"
     )
 
 

@@ -206,4 +206,4 @@ def test_p_values_are_counted_and_corrected_for_their_number() -> None:
     text = report(stored(*fits), ())
     # Holm: 0.001 <= 0.05 / 4, and 0.02 > 0.05 / 3 ends it
     assert "4 comparisons are on this page. By chance alone about 0.2 of their p-values would be 0.05 or less" in text
-    assert "; 3 are, and 1 after Holm's correction" in text
+    assert "; 3 such p-values there are, and 1 after Holm's correction" in text
