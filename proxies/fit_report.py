@@ -99,7 +99,8 @@ def _many(stored: Sequence[StoredFit]) -> str:
     n_left = next((rank for rank, p in enumerate(p_values) if p > SIGNIFICANT / (n - rank)), n)
     return (
         f"{n} comparisons are on this page. By chance alone about {n * SIGNIFICANT:.1f} of their p-values would be "
-        f"{SIGNIFICANT} or less; {n_small} such p-values there are, and {n_left} after Holm's correction for their number.\n"
+        f"{SIGNIFICANT} or less; {n_small} such p-values there are, and {n_left} after Holm's correction for their "
+        "number.\n"
     )
 
 
