@@ -33,7 +33,7 @@ def test_every_question_has_a_committed_answer(request_of_all: FitRequest) -> No
     found = {(item.record.key.problem, item.record.key.target) for item in STORED}
     assert {("models", ALL_MODELS), ("emergence", ALL_MODELS)} <= found
     targets = {target for problem, target in found if problem == "cells"}
-    assert targets == set(asked_enough(request_of_all.frame.frame, "completion"))
+    assert targets >= set(asked_enough(request_of_all.frame.frame, "completion"))
     assert any(problem == "published" for problem, _ in found)
     assert REJECTED == ()
 
