@@ -9,6 +9,27 @@ from typing import Annotated, Literal
 import typer
 
 from bench.cli_options import AsJson, Results, print_json, print_tables
+from bench.cli_service import (
+    ApiKeyEnv,
+    BaseUrl,
+    Cache,
+    Deadline,
+    Device,
+    Dtype,
+    MaxAttempts,
+    MaxConcurrency,
+    MaxRequests,
+    MaxTokensTotal,
+    MaxUsd,
+    NoTemperature,
+    RateLimit,
+    Revision,
+    Timeout,
+    TokenLimitParameter,
+    UsdPerMillionInput,
+    UsdPerMillionOutput,
+    refuse_given,
+)
 
 _SERVICE_OPTIONS = (
     "max_concurrency", "rate_limit", "timeout", "deadline", "max_attempts", "max_requests", "max_tokens_total",
@@ -21,18 +42,7 @@ _ASKING_OPTIONS = (
 )  # fmt: skip
 _OPENING_OPTIONS = ("write_prompts", "write_reference")
 
-_SERVICE, _BUDGET, _HERE = "A service", "What this run may cost", "A model that is loaded here"
 _OPENINGS = "Prompts from a text, without a model"
-
-
-def _refuse_given(context: typer.Context, names: tuple[str, ...], why: str) -> None:
-    """Refuse options that would be passed over in silence."""
-    from bench.errors import UsageError
-
-    for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"--{name.replace('_', '-')} {why}")
 
 
 def collect(
@@ -85,67 +95,27 @@ def collect(
         Path | None,
         typer.Option(metavar="FILE", help="Where the rest of the same sentences goes.", rich_help_panel=_OPENINGS),
     ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            help="Ask a service: its address up to the version, as https://api.openai.com/v1.", rich_help_panel=_SERVICE
-        ),
-    ] = None,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(
-            metavar="VAR", help="Ask a service: the environment variable that holds the key.", rich_help_panel=_SERVICE
-        ),
-    ] = None,
-    max_concurrency: Annotated[
-        int, typer.Option(min=1, help="Prompts under way at a time.", rich_help_panel=_SERVICE)
-    ] = 8,
-    rate_limit: Annotated[
-        float | None, typer.Option(help="Requests a second at most.", rich_help_panel=_SERVICE)
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(help="Seconds for one attempt, to its last byte.", rich_help_panel=_SERVICE)
-    ] = 60.0,
-    deadline: Annotated[
-        float, typer.Option(help="Seconds for one prompt, all its attempts included.", rich_help_panel=_SERVICE)
-    ] = 180.0,
-    max_attempts: Annotated[int, typer.Option(min=1, help="Attempts at one prompt.", rich_help_panel=_SERVICE)] = 6,
-    max_requests: Annotated[
-        int | None, typer.Option(help="Stop this run before more requests.", rich_help_panel=_BUDGET)
-    ] = None,
-    max_tokens_total: Annotated[
-        int | None, typer.Option(help="Stop this run before more tokens, prompts and answers.", rich_help_panel=_BUDGET)
-    ] = None,
-    max_usd: Annotated[
-        float | None, typer.Option(help="Stop this run before it costs more; needs prices.", rich_help_panel=_BUDGET)
-    ] = None,
-    usd_per_million_input: Annotated[
-        float | None, typer.Option(help="Price of a million prompt tokens.", rich_help_panel=_BUDGET)
-    ] = None,
-    usd_per_million_output: Annotated[
-        float | None, typer.Option(help="Price of a million answer tokens.", rich_help_panel=_BUDGET)
-    ] = None,
-    token_limit_parameter: Annotated[
-        Literal["max_tokens", "max_completion_tokens"],
-        typer.Option(help="What the service calls the limit.", rich_help_panel=_SERVICE),
-    ] = "max_tokens",
-    no_temperature: Annotated[
-        bool,
-        typer.Option(
-            "--no-temperature", help="Send no temperature, for models that refuse one.", rich_help_panel=_SERVICE
-        ),
-    ] = False,
-    cache: Annotated[Path | None, typer.Option(help="File with all replies. Default: in the results folder.")] = None,
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
+    max_concurrency: MaxConcurrency = 8,
+    rate_limit: RateLimit = None,
+    timeout: Timeout = 60.0,
+    deadline: Deadline = 180.0,
+    max_attempts: MaxAttempts = 6,
+    max_requests: MaxRequests = None,
+    max_tokens_total: MaxTokensTotal = None,
+    max_usd: MaxUsd = None,
+    usd_per_million_input: UsdPerMillionInput = None,
+    usd_per_million_output: UsdPerMillionOutput = None,
+    token_limit_parameter: TokenLimitParameter = "max_tokens",
+    no_temperature: NoTemperature = False,
+    cache: Cache = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be asked and what it costs at most, and stop.")
     ] = False,
-    revision: Annotated[
-        str | None, typer.Option(help="Commit, branch or tag of a hub model.", rich_help_panel=_HERE)
-    ] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="Arithmetic: float32 or bfloat16.", rich_help_panel=_HERE)
-    ] = "float32",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=_HERE)] = "cpu",
+    revision: Revision = None,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Gather the text that a model writes when it continues prompts, here or over the network.
@@ -164,20 +134,20 @@ def collect(
     from bench.terminal_collect import plan_tables, text_tables
 
     if openings_of is not None:
-        _refuse_given(context, _ASKING_OPTIONS, "has no say with --openings-of, where no model is asked")
+        refuse_given(context, _ASKING_OPTIONS, "has no say with --openings-of, where no model is asked")
         if model is not None:
             raise UsageError(f"--openings-of asks no model; leave {model[:80]!r} out")
         _write_openings(openings_of, n_prompts, seed, write_prompts, write_reference, as_json=as_json)
         return
-    _refuse_given(context, _OPENING_OPTIONS, "is for --openings-of alone; give a text with it, or leave it out")
+    refuse_given(context, _OPENING_OPTIONS, "is for --openings-of alone; give a text with it, or leave it out")
     if model is None or prompts is None:
         raise UsageError("expected a model and --prompts FILE, or --openings-of with a text to take prompts from")
     is_service = base_url is not None or api_key_env is not None
     if is_service:
-        _refuse_given(context, _PROCESS_OPTIONS, "only says how a model is loaded here, not which one a service takes")
+        refuse_given(context, _PROCESS_OPTIONS, "only says how a model is loaded here, not which one a service takes")
     else:
         why = "only says how a service is asked; give --base-url or --api-key-env, or leave it out"
-        _refuse_given(context, _SERVICE_OPTIONS, why)
+        refuse_given(context, _SERVICE_OPTIONS, why)
     budget = Budget(
         max_requests=max_requests,
         max_tokens_total=max_tokens_total,

@@ -9,6 +9,27 @@ from typing import Annotated, Literal
 import typer
 
 from bench.cli_options import AsJson, TaskFiles, Tasks, numbers, print_json, print_tables, task_names
+from bench.cli_service import (
+    ApiKeyEnv,
+    BaseUrl,
+    Cache,
+    Deadline,
+    Device,
+    Dtype,
+    MaxAttempts,
+    MaxConcurrency,
+    MaxRequests,
+    MaxTokensTotal,
+    MaxUsd,
+    NoTemperature,
+    RateLimit,
+    Revision,
+    Timeout,
+    TokenLimitParameter,
+    UsdPerMillionInput,
+    UsdPerMillionOutput,
+    refuse_given,
+)
 
 _SERVICE_OPTIONS = (
     "max_concurrency", "rate_limit", "timeout", "deadline", "max_attempts", "max_requests", "max_tokens_total",
@@ -24,19 +45,7 @@ _OF_REPLAY = (
 )
 
 
-_SERVICE, _BUDGET = "A service", "What this run may cost"
-_INSTEAD, _HERE = "Instead of asking", "A model that is loaded here"
-
-
-def _refuse_given(context: typer.Context, refused: tuple[str, tuple[str, ...]]) -> None:
-    """Refuse options that would be passed over in silence."""
-    from bench.errors import UsageError
-
-    why, names = refused
-    for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"--{name.replace('_', '-')} {why}")
+_INSTEAD = "Instead of asking"
 
 
 def query(
@@ -57,57 +66,21 @@ def query(
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws questions and demonstrations.")] = 0,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens of an answer. Default: 16, in chat mode 24.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("results"),
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            help="Ask a service: its address up to the version, as https://api.openai.com/v1.", rich_help_panel=_SERVICE
-        ),
-    ] = None,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(
-            metavar="VAR", help="Ask a service: the environment variable that holds the key.", rich_help_panel=_SERVICE
-        ),
-    ] = None,
-    max_concurrency: Annotated[
-        int, typer.Option(min=1, help="Questions under way at a time.", rich_help_panel=_SERVICE)
-    ] = 8,
-    rate_limit: Annotated[
-        float | None, typer.Option(help="Requests a second at most.", rich_help_panel=_SERVICE)
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(help="Seconds for one attempt, to its last byte.", rich_help_panel=_SERVICE)
-    ] = 60.0,
-    deadline: Annotated[
-        float, typer.Option(help="Seconds for one question, all its attempts included.", rich_help_panel=_SERVICE)
-    ] = 180.0,
-    max_attempts: Annotated[int, typer.Option(min=1, help="Attempts at one question.", rich_help_panel=_SERVICE)] = 6,
-    max_requests: Annotated[
-        int | None, typer.Option(help="Stop this run before more requests.", rich_help_panel=_BUDGET)
-    ] = None,
-    max_tokens_total: Annotated[
-        int | None, typer.Option(help="Stop this run before more tokens, prompts and answers.", rich_help_panel=_BUDGET)
-    ] = None,
-    max_usd: Annotated[
-        float | None, typer.Option(help="Stop this run before it costs more; needs prices.", rich_help_panel=_BUDGET)
-    ] = None,
-    usd_per_million_input: Annotated[
-        float | None, typer.Option(help="Price of a million prompt tokens.", rich_help_panel=_BUDGET)
-    ] = None,
-    usd_per_million_output: Annotated[
-        float | None, typer.Option(help="Price of a million answer tokens.", rich_help_panel=_BUDGET)
-    ] = None,
-    token_limit_parameter: Annotated[
-        Literal["max_tokens", "max_completion_tokens"],
-        typer.Option(help="What the service calls the limit.", rich_help_panel=_SERVICE),
-    ] = "max_tokens",
-    no_temperature: Annotated[
-        bool,
-        typer.Option(
-            "--no-temperature", help="Send no temperature, for models that refuse one.", rich_help_panel=_SERVICE
-        ),
-    ] = False,
-    cache: Annotated[Path | None, typer.Option(help="File with all replies. Default: in the results folder.")] = None,
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
+    max_concurrency: MaxConcurrency = 8,
+    rate_limit: RateLimit = None,
+    timeout: Timeout = 60.0,
+    deadline: Deadline = 180.0,
+    max_attempts: MaxAttempts = 6,
+    max_requests: MaxRequests = None,
+    max_tokens_total: MaxTokensTotal = None,
+    max_usd: MaxUsd = None,
+    usd_per_million_input: UsdPerMillionInput = None,
+    usd_per_million_output: UsdPerMillionOutput = None,
+    token_limit_parameter: TokenLimitParameter = "max_tokens",
+    no_temperature: NoTemperature = False,
+    cache: Cache = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -126,13 +99,9 @@ def query(
         Path | None,
         typer.Option(metavar="FILE", help="Score replies that another program has fetched.", rich_help_panel=_INSTEAD),
     ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Commit, branch or tag of a hub model.", rich_help_panel=_HERE)
-    ] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="Arithmetic: float32 or bfloat16.", rich_help_panel=_HERE)
-    ] = "float32",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=_HERE)] = "cpu",
+    revision: Revision = None,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Ask a model the questions of tasks, here or over the network, and write its accuracy over shots.
@@ -150,7 +119,8 @@ def query(
     from bench.terminal import Bars, remark
     from bench.terminal_performance import dry_run_tables, performance_tables
 
-    _refuse_given(context, _OF_REPLAY if replay else _OF_SERVICE if base_url or api_key_env else _OF_PROCESS)
+    why, names = _OF_REPLAY if replay else _OF_SERVICE if base_url or api_key_env else _OF_PROCESS
+    refuse_given(context, names, why)
     service = None
     budget = Budget(
         max_requests=max_requests,

@@ -1,0 +1,68 @@
+"""Options of the commands that ask a model, here or over the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+SERVICE, BUDGET, HERE = "A service", "What this run may cost", "A model that is loaded here"
+"""Headings in the help."""
+
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="Ask a service: its address up to the version, as https://api.openai.com/v1.", rich_help_panel=SERVICE
+    ),
+]
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VAR", help="Ask a service: the environment variable that holds the key.", rich_help_panel=SERVICE
+    ),
+]
+MaxConcurrency = Annotated[int, typer.Option(min=1, help="Requests under way at a time.", rich_help_panel=SERVICE)]
+RateLimit = Annotated[float | None, typer.Option(help="Requests a second at most.", rich_help_panel=SERVICE)]
+Timeout = Annotated[float, typer.Option(help="Seconds for one attempt, to its last byte.", rich_help_panel=SERVICE)]
+Deadline = Annotated[
+    float, typer.Option(help="Seconds for one request, all its attempts included.", rich_help_panel=SERVICE)
+]
+MaxAttempts = Annotated[int, typer.Option(min=1, help="Attempts at one request.", rich_help_panel=SERVICE)]
+MaxRequests = Annotated[int | None, typer.Option(help="Stop this run before more requests.", rich_help_panel=BUDGET)]
+MaxTokensTotal = Annotated[
+    int | None, typer.Option(help="Stop this run before more tokens, prompts and answers.", rich_help_panel=BUDGET)
+]
+MaxUsd = Annotated[
+    float | None, typer.Option(help="Stop this run before it costs more; needs prices.", rich_help_panel=BUDGET)
+]
+UsdPerMillionInput = Annotated[
+    float | None, typer.Option(help="Price of a million prompt tokens.", rich_help_panel=BUDGET)
+]
+UsdPerMillionOutput = Annotated[
+    float | None, typer.Option(help="Price of a million answer tokens.", rich_help_panel=BUDGET)
+]
+TokenLimitParameter = Annotated[
+    Literal["max_tokens", "max_completion_tokens"],
+    typer.Option(help="What the service calls the limit.", rich_help_panel=SERVICE),
+]
+NoTemperature = Annotated[
+    bool,
+    typer.Option("--no-temperature", help="Send no temperature, for models that refuse one.", rich_help_panel=SERVICE),
+]
+Cache = Annotated[Path | None, typer.Option(help="File with all replies. Default: in the results folder.")]
+Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.", rich_help_panel=HERE)]
+Dtype = Annotated[
+    Literal["float32", "bfloat16"], typer.Option(help="Arithmetic: float32 or bfloat16.", rich_help_panel=HERE)
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=HERE)]
+
+
+def refuse_given(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """Refuse options that would be passed over in silence."""
+    from bench.errors import UsageError
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name.replace('_', '-')} {why}")
