@@ -19,8 +19,6 @@ ProblemName = Literal["cells", "models", "emergence", "texts", "published"]
 gives no activations, from its performance. texts: the same, from text that it has written. published: scores by others,
 from a smaller sibling."""
 
-PROBLEMS: tuple[ProblemName, ...] = ("cells", "models", "emergence", "texts", "published")
-
 Role = Literal["baseline", "tested", "both"]
 """tested: what is on trial, alone. both: that beside what is cheap."""
 

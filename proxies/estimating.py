@@ -9,9 +9,10 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.probe_records import ProbeKey, ProbeRecord
 from bench.progress import Progress
+from bench.records import rounded
 from bench.store import Store
 from proxies.fits import Estimate, estimate_emergence, estimate_without
-from proxies.fitting import ALL_MODELS, FitOutcome, FitRequest, RefusedFit, fit_one, problem_of
+from proxies.fitting import ALL_MODELS, FitOutcome, FitRequest, RefusedFit, fit_one
 from proxies.regression import PERFORMANCE, emergence_of_models, only, original_of
 from proxies.text_regression import TEXT_PROBE, probed_alike, read_alike, text_inputs
 from proxies.validation import Problem
@@ -61,7 +62,7 @@ def estimate_from_performance(request: FitRequest, model: str, *, family: str | 
     progress.block("emergence from performance")
     if isinstance(outcome, RefusedFit):
         raise UsageError(outcome.reason)
-    problem, frame = problem_of(request, "emergence", ALL_MODELS), request.frame.frame
+    problem, frame = outcome.problem, request.frame.frame
     rows = problem.frame
     answers = only(frame, model, request.mode, served=True)
     family = _family(rows, rows, model, family)
@@ -100,7 +101,7 @@ def fit_of_texts(request: FitRequest, *, proxy: str, progress: Progress) -> Text
     if isinstance(outcome, RefusedFit):
         raise UsageError(outcome.reason)
     alike, _ = probed_alike(request.probes, proxy)
-    return TextFit(problem=problem_of(request, "texts", proxy), outcome=outcome, reading=alike[0].key)
+    return TextFit(problem=outcome.problem, outcome=outcome, reading=alike[0].key)
 
 
 def estimate_from_text(
@@ -159,4 +160,4 @@ def _family(rows: pd.DataFrame, measured: pd.DataFrame, model: str, family: str 
 
 def _measured(rows: pd.DataFrame, model: str) -> float | None:
     own = rows[rows["model"] == model]
-    return None if own.empty else round(float(own["emergence"].iloc[0]), 6)
+    return None if own.empty else rounded(own["emergence"].iloc[0])

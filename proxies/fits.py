@@ -26,6 +26,7 @@ from bench.fits import (
     ProblemName,
 )
 from bench.provenance import Start, provenance
+from bench.records import rounded
 from proxies.grouped_ridge import GroupedRidge
 from proxies.regression import PERFORMANCE, original_of, performance_features
 from proxies.validation import (
@@ -223,13 +224,13 @@ def estimate_without(
     wanted = pd.DataFrame([{name: inputs[name] for name in chosen.columns}])
     said = predict(others, chosen, wanted).iloc[0]
     intervals: dict[Level, Between] = {
-        level: Between(low=_sure(said[f"low_{level}"]), high=_sure(said[f"high_{level}"]))
+        level: Between(low=rounded(said[f"low_{level}"]), high=rounded(said[f"high_{level}"]))
         for level in FEWEST_ROWS
         if not math.isnan(said[f"low_{level}"])
     }
     return Estimate(
         model=model,
-        value_bits=_sure(said["predicted"]),
+        value_bits=rounded(said["predicted"]),
         intervals=intervals,
         inputs=inputs,
         trained_on=tuple(others.frame["model"]),
@@ -254,12 +255,12 @@ def _rows(problem: Problem, found: Validation) -> tuple[FitRow, ...]:
             task=str(row["task"]) or None,
             n_shots=_number_of_shots(row["n_shots"]),
             fold=str(row["fold"]),
-            truth=_rounded(found.truth[place]) or 0.0,
-            inputs={name: _rounded(row[name]) for name in columns},
-            predictions={name: _rounded(values[place]) for name, values in found.predictions.items()},
+            truth=_rounded_or_none(found.truth[place]) or 0.0,
+            inputs={name: _rounded_or_none(row[name]) for name in columns},
+            predictions={name: _rounded_or_none(values[place]) for name, values in found.predictions.items()},
             intervals={
                 name: {
-                    level: Between(low=_sure(ends[place, 0]), high=_sure(ends[place, 1]))
+                    level: Between(low=rounded(ends[place, 0]), high=rounded(ends[place, 1]))
                     for level, ends in by_level.items()
                     if not math.isnan(ends[place, 0])
                 }
@@ -274,9 +275,5 @@ def _number_of_shots(value: float) -> int | None:
     return None if math.isnan(value) else int(value)
 
 
-def _rounded(value: float) -> float | None:
-    return None if math.isnan(value) else _sure(value)
-
-
-def _sure(value: float) -> float:
-    return round(float(value), 6) + 0.0
+def _rounded_or_none(value: float) -> float | None:
+    return None if math.isnan(value) else rounded(value)

@@ -20,7 +20,7 @@ from bench.store import RejectedFile, Store, StoredProbe
 from proxies.features import DEFAULT_ESTIMATOR, Cells, Left, cells, feature_names
 from proxies.fits import fit, key_of
 from proxies.frames import read_cells
-from proxies.published import read_scores, sibling_cells
+from proxies.published import PublishedScores, read_scores, sibling_cells
 from proxies.regression import FEWEST_TASKS, cells_problem, emergence_problem, models_problem, published_problem
 from proxies.text_regression import texts_problem
 from proxies.validation import Problem
@@ -71,6 +71,12 @@ class FitRequest:
         return cells(stored, performances, (*rejected, *others), estimator=self.estimator)
 
     @cached_property
+    def scores(self) -> PublishedScores:
+        """Published scores, from the file that is named."""
+        assert self.published is not None  # `wanted` asks for them with a file only
+        return read_scores(self.published)
+
+    @cached_property
     def stored_probes(self) -> tuple[tuple[StoredProbe, ...], tuple[RejectedFile, ...]]:
         """What small models made of texts, and files there that are no records."""
         return Store(self.results).probes()
@@ -83,10 +89,11 @@ class FitRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitOutcome:
-    """A fit and where it lies."""
+    """A fit, where it lies, and the rows that it is of."""
 
     path: Path
     record: FitRecord
+    problem: Problem
     was_there: bool
 
 
@@ -111,7 +118,7 @@ def wanted(request: FitRequest) -> list[tuple[ProblemName, str]]:
             raise UsageError("--published is a fit of its own; leave out --target and --problem")
         if request.proxies or request.mode != "completion":
             raise UsageError("--proxies and --mode have no say in published scores; leave them out")
-        scores = read_scores(request.published)
+        scores = request.scores
         unknown = [name for name in request.benchmarks if name not in scores.benchmarks]
         if unknown:
             raise UsageError(
@@ -182,8 +189,7 @@ def problem_of(request: FitRequest, problem: ProblemName, target: str) -> Proble
         case "texts":
             return texts_problem(frame, request.probes, proxy=target)
         case "published":
-            assert request.published is not None  # `wanted` names it with a file only
-            scores = read_scores(request.published)
+            scores = request.scores
             return published_problem(sibling_cells(scores, target), frame, features=features, scores=scores)
 
 
@@ -219,9 +225,9 @@ def fit_one(request: FitRequest, name: ProblemName, target: str, store: Store) -
     )
     found = store.fit(key)
     if found is not None:
-        return FitOutcome(path=store.fit_path(key), record=found, was_there=True)
+        return FitOutcome(path=store.fit_path(key), record=found, problem=problem, was_there=True)
     record = fit(problem, key, command=_command(request, name, target), start=start, before=before)
-    return FitOutcome(path=store.write_fit(record), record=record, was_there=False)
+    return FitOutcome(path=store.write_fit(record), record=record, problem=problem, was_there=False)
 
 
 def left_out(request: FitRequest) -> tuple[Left, ...]:

@@ -17,6 +17,7 @@ from bench.completions import Mode
 from bench.errors import RecordError, StorageError, UsageError
 from bench.fits import FitRecord, LedgerEntry, Prediction
 from bench.performance import PerformanceRecord
+from bench.records import rounded
 from bench.store import StoredPerformance
 from proxies.fits import predict
 from proxies.validation import Predictor, Problem
@@ -112,9 +113,9 @@ def predictions(problem: Problem, record: FitRecord, to_come: pd.DataFrame) -> t
             task=str(row["task"]),
             task_hash=str(row["task_hash"]),
             n_shots=int(row["n_shots"]),
-            predicted=round(float(row["predicted"]), 6),
-            low=None if pd.isna(row["low_80"]) else round(float(row["low_80"]), 6),
-            high=None if pd.isna(row["high_80"]) else round(float(row["high_80"]), 6),
+            predicted=rounded(row["predicted"]),
+            low=None if pd.isna(row["low_80"]) else rounded(row["low_80"]),
+            high=None if pd.isna(row["high_80"]) else rounded(row["high_80"]),
         )
         for _, row in said.iterrows()
     )

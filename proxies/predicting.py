@@ -9,7 +9,7 @@ from bench.progress import Progress
 from bench.provenance import Start
 from bench.store import Store
 from proxies.features import feature_names
-from proxies.fitting import FitRequest, RefusedFit, fit_one, problem_of
+from proxies.fitting import FitRequest, RefusedFit, fit_one
 from proxies.ledger import append, predictions, read_ledger
 from proxies.regression import cells_to_come
 
@@ -41,7 +41,7 @@ def write_predictions(request: FitRequest, model: str, progress: Progress) -> Le
             f"everything that {model} was not asked yet is predicted in the ledger; ask it, then `bench ledger`"
         )
     to_come = to_come[is_new].reset_index(drop=True)
-    predictor, said = predictions(problem_of(request, "cells", model), outcome.record, to_come)
+    predictor, said = predictions(outcome.problem, outcome.record, to_come)
     return append(
         request.results,
         said,

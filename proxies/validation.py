@@ -18,6 +18,7 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.fits import Comparison, Covered, Excluded, Importance, Level, PredictorErrors, Role, Unit
 from bench.intervals import T_95
+from bench.records import rounded
 from proxies.ability import accuracy_of
 from proxies.grouped_ridge import GroupedRidge, dealt_out
 
@@ -382,11 +383,11 @@ def _errors(
         role=predictor.role,
         columns=predictor.columns,
         n_rows=int(known.sum()),
-        mean_absolute_error=_rounded(absolute.mean()) if known.any() else None,
-        low=None if between is None else _rounded(between[0]),
-        high=None if between is None else _rounded(between[1]),
+        mean_absolute_error=rounded(absolute.mean()) if known.any() else None,
+        low=None if between is None else rounded(between[0]),
+        high=None if between is None else rounded(between[1]),
         root_mean_squared_error=(
-            None if fitted is None or not known.any() else _rounded(np.sqrt(np.square(fitted - y)[known].mean()))
+            None if fitted is None or not known.any() else rounded(np.sqrt(np.square(fitted - y)[known].mean()))
         ),
         coverage=coverage,
     )
@@ -418,15 +419,15 @@ def _compare(
     by_fold = [values[at == fold].mean() for fold in np.unique(at)]
     p = permutation_p(predictor, problem.frame, folds, n_permutations, np.random.default_rng([seed, 1]))
     mean = float(values.mean())
-    beats = between is not None and _rounded(between[1]) < 0 and p <= SIGNIFICANT  # as it is written down
+    beats = between is not None and rounded(between[1]) < 0 and p <= SIGNIFICANT  # as it is written down
     return Comparison(
         predictor=predictor.name,
         baseline=worst,
         n_rows=int(known.sum()),
         n_folds=len(by_fold),
-        difference=_rounded(mean),
-        low=None if between is None else _rounded(between[0]),
-        high=None if between is None else _rounded(between[1]),
+        difference=rounded(mean),
+        low=None if between is None else rounded(between[0]),
+        high=None if between is None else rounded(between[1]),
         n_folds_better=int(np.sum(np.asarray(by_fold) < 0)),
         p_value=round(p, 6),
         beats=beats,
@@ -457,7 +458,7 @@ def _verdict(
         n_better = sum(value < 0 for value in by_fold)
         folds = f"{len(by_fold)} {'families' if problem.fold_unit == 'family' else 'tasks'}"
         reasons.append(f"{folds} are too few for an interval (smaller in {n_better} of them)")
-    if between is not None and difference < 0 <= _rounded(between[1]):
+    if between is not None and difference < 0 <= rounded(between[1]):
         reasons.append("the interval holds 0")
     if p > SIGNIFICANT and difference < 0:
         reasons.append("emergence at random does as well too often")
@@ -505,15 +506,11 @@ def _importances(
     return tuple(
         Importance(
             feature=name,
-            coefficient=_rounded(table[:, column].mean()),
-            lowest=_rounded(table[:, column].min()),
-            highest=_rounded(table[:, column].max()),
-            error_increase=_rounded(increases[column]),
+            coefficient=rounded(table[:, column].mean()),
+            lowest=rounded(table[:, column].min()),
+            highest=rounded(table[:, column].max()),
+            error_increase=rounded(increases[column]),
             survives=bool(abs(signs[:, column].sum()) == len(table) and helps[column]),
         )
         for column, name in enumerate(predictor.columns)
     )
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), 6) + 0.0
