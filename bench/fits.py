@@ -19,6 +19,12 @@ ProblemName = Literal["cells", "models", "emergence", "texts", "published"]
 gives no activations, from its performance. texts: the same, from text that it has written. published: scores by others,
 from a smaller sibling."""
 
+PERFORMANCE, TEXT_PROBE = "performance", "text probe"
+"""Predictors of emergence that are on trial."""
+
+ON_TRIAL: dict[str, str] = {"emergence": PERFORMANCE, "texts": TEXT_PROBE}
+"""What emergence is estimated from, by problem, where it is."""
+
 Role = Literal["baseline", "tested", "both"]
 """tested: what is on trial, alone. both: that beside what is cheap."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bench.errors import EstimationError
 from bench.records import Bits
@@ -19,6 +20,29 @@ Z_95 = 1.959963984540054
 
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 """Two-sided 95 % quantiles of Student's t for 1 to 15 degrees of freedom."""
+
+
+RESOLUTION = 1e-6
+"""Records keep 6 decimals: what is smaller is rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A number with both ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def longer_half(self) -> float:
+        """What is printed where there is room for one number only."""
+        return max(self.high - self.value, self.value - self.low)
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the whole interval is on one side of 0, and 0 where it holds 0."""
+        return 1 if self.low > RESOLUTION else -1 if self.high < -RESOLUTION else 0
 
 
 def half_width(standard_error: float) -> float:
@@ -57,6 +81,21 @@ def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
     centre = (share + z**2 / (2 * n)) / scale
     width = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / scale
     return max(0.0, centre - width), min(1.0, centre + width)
+
+
+def combined(*terms: tuple[float, Interval]) -> Interval:
+    """The weighted sum of independent numbers: the distances to their ends add up in quadrature, each end by itself.
+
+    Source: Zou & Donner 2008, "Construction of confidence limits about effect measures" (MOVER). Of symmetric
+    intervals it is the usual one; of two proportions with Wilson's it is Newcombe's.
+    """
+    value = math.fsum(weight * term.value for weight, term in terms)
+    below, above = 0.0, 0.0
+    for weight, term in terms:
+        to_ends = weight * (term.low - term.value), weight * (term.high - term.value)
+        below += min(to_ends) ** 2
+        above += max(to_ends) ** 2
+    return Interval(value=value, low=value - math.sqrt(below), high=value + math.sqrt(above))
 
 
 def with_interval(value: float, standard_error: float, *, decimals: int = 2, signed: bool = False) -> str:

@@ -5,6 +5,7 @@ results/performance/<model>/<task>.<mode>.seed<seed>.<key>.json                 
 results/performance/<model>/<task>.<mode>.seed<seed>.<key>.samples.jsonl        what was asked and answered
 results/probe/<proxy>/<text>.<reference>.<estimator>.seed<seed>.<key>.json       one record a pair of texts and proxy
 results/fits/<problem>/<target>.<key>.json      one fit each
+results/estimates/<model>/<source>.<mode or proxy>.seed<seed>.<key>.json      one record an estimate
 results/.units/<key>.json           one measured condition each, shared by runs and reused after a kill
 results/calibration/{cases,coverage}/<estimator>/<case>.seed<seed>.<key>.json and calibration/cost/<case>....json
 """
@@ -26,6 +27,7 @@ from pydantic import ValidationError
 
 from bench.calibration.results import CaseKey, CaseResult, CostKey, CostResult, CoverageKey, CoverageResult
 from bench.errors import RecordError, StorageError
+from bench.estimates import EstimateKey, EstimateRecord
 from bench.fits import FitKey, FitRecord
 from bench.performance import PerformanceKey, PerformanceRecord, Sample, as_lines, sha256
 from bench.probe_records import ProbeKey, ProbeRecord
@@ -40,13 +42,14 @@ Keyed = TypeVar(
     EmergenceRecord,
     PerformanceRecord,
     FitRecord,
+    EstimateRecord,
     ProbeRecord,
     Measurement,
     CaseResult,
     CoverageResult,
     CostResult,
 )
-AnyKey = RecordKey | PerformanceKey | FitKey | ProbeKey | UnitKey | CaseKey | CoverageKey | CostKey
+AnyKey = RecordKey | PerformanceKey | FitKey | EstimateKey | ProbeKey | UnitKey | CaseKey | CoverageKey | CostKey
 Calibrated = CaseResult | CoverageResult | CostResult
 
 Kept = TypeVar("Kept", CaseResult, CoverageResult, CostResult)
@@ -55,6 +58,9 @@ CALIBRATION_FOLDERS: dict[type[Calibrated], str] = {
     CoverageResult: "coverage",
     CostResult: "cost",
 }
+
+EMERGENCE_FILES = "emergence/*/*.json"
+"""Where emergence records lie in a results folder."""
 
 TEMPORARY_PREFIX = ".writing-"
 STALE_AFTER_SECONDS = 24 * 3600.0
@@ -91,6 +97,14 @@ class StoredFit:
 
     path: str
     record: FitRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEstimate:
+    """A valid estimate and where it lies, relative to the results folder, with forward slashes."""
+
+    path: str
+    record: EstimateRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +161,7 @@ class Store:
 
     def records(self) -> tuple[tuple[StoredRecord, ...], tuple[RejectedFile, ...]]:
         """All records in path order, and the files that are none."""
-        found, rejected = self._rows("emergence/*/*.json", EmergenceRecord)
+        found, rejected = self._rows(EMERGENCE_FILES, EmergenceRecord)
         return tuple(StoredRecord(path=path, record=record) for path, record in found), rejected
 
     def performance_path(self, key: PerformanceKey) -> Path:
@@ -219,6 +233,27 @@ class Store:
         found, rejected = self._rows("fits/*/*.json", FitRecord)
         return tuple(StoredFit(path=path, record=record) for path, record in found), rejected
 
+    def estimate_path(self, key: EstimateKey) -> Path:
+        """Where the estimate of `key` lies or would lie. One by another fit lies there too: it makes an older void."""
+        place = key.model_copy(update={"fit_sha256": "", "schema_version": 0})
+        name = f"{key.source}.{slug(key.proxy or key.mode)}.seed{key.seed}.{place.digest()[:8]}.json"
+        return self.root / "estimates" / slug(key.model) / name
+
+    def estimate(self, key: EstimateKey) -> EstimateRecord | None:
+        """The estimate of `key`, or None."""
+        return _answer(self.estimate_path(key), EstimateRecord, key)
+
+    def write_estimate(self, record: EstimateRecord) -> Path:
+        """Write an estimate, whole or not at all."""
+        path = self.estimate_path(record.key)
+        write_whole(path, record.model_dump_json(indent=1).encode() + b"\n")
+        return path
+
+    def estimates(self) -> tuple[tuple[StoredEstimate, ...], tuple[RejectedFile, ...]]:
+        """All estimates in path order, and the files there that are none."""
+        found, rejected = self._rows("estimates/*/*.json", EstimateRecord)
+        return tuple(StoredEstimate(path=path, record=record) for path, record in found), rejected
+
     def calibration_case(self, key: CaseKey) -> CaseResult | None:
         """An estimate of a known information made before, or None."""
         return _answer(self._calibration_path(key), CaseResult, key)
@@ -250,12 +285,11 @@ class Store:
         rejected: list[RejectedFile] = []
         for path in sorted(self.root.glob(pattern)):
             relative = path.relative_to(self.root).as_posix()
-            try:
-                found.append((relative, read_row(path, kind)))
-            except RecordError as error:
-                rejected.append(RejectedFile(path=relative, reason=str(error)))
-            except FileNotFoundError:  # a link to nowhere, or deleted meanwhile
-                rejected.append(RejectedFile(path=relative, reason=f"{path.name}: no such file"))
+            row = read_or_reject(path, relative, kind)
+            if isinstance(row, RejectedFile):
+                rejected.append(row)
+            else:
+                found.append((relative, row))
         return tuple(found), tuple(rejected)
 
     def _calibration_path(self, key: CaseKey | CoverageKey | CostKey) -> Path:
@@ -282,6 +316,20 @@ def _answer(path: Path, kind: type[Keyed], key: AnyKey) -> Keyed | None:
         if row.key == key:
             return row
     return None
+
+
+def read_or_reject(path: Path, relative: str, kind: type[AnyRow]) -> AnyRow | RejectedFile:
+    """Read and check one file of a results folder.
+
+    Args:
+        relative: its path from that folder.
+    """
+    try:
+        return read_row(path, kind)
+    except RecordError as error:
+        return RejectedFile(path=relative, reason=str(error))
+    except FileNotFoundError:  # a link to nowhere, or deleted meanwhile
+        return RejectedFile(path=relative, reason=f"{path.name}: no such file")
 
 
 def read_row(path: Path, kind: type[AnyRow]) -> AnyRow:

@@ -8,9 +8,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from bench.escape import printable
+from bench.estimates import EstimateRecord, Source
 from bench.fits import Level
 from bench.terminal import new_table
-from proxies.fits import Estimate, Source
 from proxies.ledger import Scored
 
 FROM: dict[Source, str] = {
@@ -19,11 +19,11 @@ FROM: dict[Source, str] = {
 }
 
 
-def estimate_tables(estimate: Estimate, measured: float | None, verdict: str) -> list[RenderableType]:
+def estimate_tables(record: EstimateRecord) -> list[RenderableType]:
     """The estimate beside what was measured, and how far such estimates are off."""
     table = new_table(
-        f"Estimated emergence of {printable(estimate.model)}, from {estimate.source}",
-        caption=f"{FROM[estimate.source]}, without the family held out. The "
+        f"Estimated emergence of {printable(record.key.model)}, from {record.key.source}",
+        caption=f"{FROM[record.key.source]}, without the family held out. The "
         "intervals are jackknife+ over families: 80 % takes four of them, 90 % seven. held-out error: "
         "mean absolute error of the same fit on families that it had not seen.",
     )
@@ -37,19 +37,19 @@ def estimate_tables(estimate: Estimate, measured: float | None, verdict: str) ->
     ):
         table.add_column(column, justify="right")
     table.add_row(
-        f"{estimate.value_bits:.2f}",
-        _between(estimate, "80"),
-        _between(estimate, "90"),
-        "-" if measured is None else f"{measured:.2f}",
-        f"{estimate.errors.mean_absolute_error:.2f}",
-        str(len(estimate.trained_on)),
+        f"{record.value_bits:.2f}",
+        _between(record, "80"),
+        _between(record, "90"),
+        "-" if record.measured_bits is None else f"{record.measured_bits:.2f}",
+        "-" if record.error_bits is None else f"{record.error_bits:.2f}",
+        str(len(record.trained_on)),
     )
-    held_out = ", ".join(map(printable, estimate.left_out)) or "none: the model is of no family that was measured"
-    return [table, Text(f"held out: {held_out}"), Text(printable(verdict))]
+    held_out = ", ".join(map(printable, record.left_out)) or "none: the model is of no family that was measured"
+    return [table, Text(f"held out: {held_out}"), Text(printable(record.verdict))]
 
 
-def _between(estimate: Estimate, level: Level) -> str:
-    between = estimate.intervals.get(level)
+def _between(record: EstimateRecord, level: Level) -> str:
+    between = record.intervals.get(level)
     return "none: too few" if between is None else f"{between.low:.2f} to {between.high:.2f}"
 
 

@@ -24,7 +24,7 @@ from bench.store import Store
 from bench.suffixes import BITS
 from bench.task_names import find_tasks
 from bench.zoo_weights import ZooWeights
-from tasks import LISTS, PAIRS, RANKED_TASKS, TEXTS
+from tasks import LISTS, PAIRS, PERFORMANCE_TASKS, RANKED_TASKS, TEXTS
 
 if TYPE_CHECKING:
     from bench.request import RunRequest
@@ -82,10 +82,8 @@ ASKED_TASKS = (*LISTS, *PAIRS)
 
 OTHER_TASKS = (*PAIRS, "element", "us-state")
 
-VARIANT_PAIRS = ("country-capital", "antonym", "present-past", "singular-plural", "english-spanish", "verb-gerund")
-"""Pairs of unlike difficulty: what rounding costs shows on a few of them as well."""
-
-VARIANT_TASKS = (*RANKED_TASKS, *VARIANT_PAIRS)
+BOARD_TASKS = (*RANKED_TASKS, *PERFORMANCE_TASKS)
+"""What a row of the leaderboard is made of."""
 
 
 def _emergence(models: Iterable[str], *task_sets: tuple[str, ...], seed: int = 0) -> Iterator[Job]:
@@ -107,10 +105,10 @@ ZOO: tuple[Job, ...] = (
     *_performance(ORIGINALS, ASKED_TASKS),
     *_performance(ORIGINALS[:1], ASKED_TASKS, mode="chat"),
     *_performance([name for name in VARIANTS if name.endswith(("@int8", "@int4"))], ASKED_TASKS),
-    *_performance([name for name in VARIANTS if not name.endswith(("@int8", "@int4"))], VARIANT_TASKS),
+    *_performance([name for name in VARIANTS if not name.endswith(("@int8", "@int4"))], BOARD_TASKS),
     *_performance((*LADDER, *CHECKPOINTS), ASKED_TASKS),
     *_emergence((*LADDER, *CHECKPOINTS), RANKED_TASKS, OTHER_TASKS, TEXTS),
-    *_emergence(VARIANTS, RANKED_TASKS, (*VARIANT_PAIRS, *TEXTS)),
+    *_emergence(VARIANTS, RANKED_TASKS, (*PERFORMANCE_TASKS, *TEXTS)),
 )
 """All jobs, in the order in which they are done."""
 

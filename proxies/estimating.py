@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
 from bench.errors import UsageError
+from bench.estimates import ESTIMATE_SCHEMA, EstimateKey, EstimateRecord
+from bench.fits import PERFORMANCE, TEXT_PROBE
 from bench.probe_records import ProbeKey, ProbeRecord
 from bench.progress import Progress
+from bench.provenance import provenance
 from bench.records import rounded
 from bench.store import Store
 from proxies.fits import Estimate, estimate_emergence, estimate_without
 from proxies.fitting import ALL_MODELS, FitOutcome, FitRequest, RefusedFit, fit_one
-from proxies.regression import PERFORMANCE, emergence_of_models, only, original_of
-from proxies.text_regression import TEXT_PROBE, probed_alike, read_alike, text_inputs
+from proxies.regression import emergence_of_models, only, original_of
+from proxies.text_regression import probed_alike, read_alike, text_inputs
 from proxies.validation import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimated:
-    """An estimate beside what was measured, where the model is one that can be measured too."""
+    """An estimate on disk."""
 
-    estimate: Estimate
-    measured_bits: float | None
-    verdict: str
-    """Of the fit behind it."""
-    fit: str
-    """Where the record of the fit lies."""
-
-    def as_data(self) -> dict[str, object]:
-        """For machines."""
-        estimate = self.estimate
-        return {
-            "model": estimate.model,
-            "from": estimate.source,
-            "estimate_bits": estimate.value_bits,
-            "intervals": {level: between.model_dump() for level, between in estimate.intervals.items()},
-            "measured_bits": self.measured_bits,
-            "inputs": estimate.inputs,
-            "trained_on": list(estimate.trained_on),
-            "left_out": list(estimate.left_out),
-            "held_out_error_bits": estimate.errors.mean_absolute_error,
-            "verdict": self.verdict,
-            "fit": self.fit,
-        }
+    path: Path
+    record: EstimateRecord
+    was_there: bool
 
 
 def estimate_from_performance(request: FitRequest, model: str, *, family: str | None, progress: Progress) -> Estimated:
@@ -69,13 +54,8 @@ def estimate_from_performance(request: FitRequest, model: str, *, family: str | 
     if family is None and answers["family"].iloc[0] in set(rows["family"]):
         family = str(answers["family"].iloc[0])  # of weights that are here, and were not measured
     errors = next(one for one in outcome.record.errors if one.name == PERFORMANCE)
-    comparison = next(one for one in outcome.record.comparisons if one.predictor == PERFORMANCE)
-    return Estimated(
-        estimate=estimate_emergence(problem, errors, answers, model=model, family=family),
-        measured_bits=_measured(rows, model),
-        verdict=comparison.verdict,
-        fit=str(outcome.path),
-    )
+    estimate = estimate_emergence(problem, errors, answers, model=model, family=family)
+    return _kept(request, estimate, outcome, PERFORMANCE, measured=_measured(rows, model))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,21 +107,73 @@ def estimate_from_text(
     family = _family(rows, measured, model, family)
     is_own = rows["texts_sha256"].map(lambda texts: record.key.text_sha256 in texts) & (rows["family"] != family)
     problem = replace(fit.problem, frame=rows[~is_own].reset_index(drop=True))
-    found = fit.outcome.record
-    return Estimated(
-        estimate=estimate_without(
-            problem,
-            next(one for one in found.errors if one.name == TEXT_PROBE),
-            text_inputs(record),
-            model=model,
-            family=family,
-            predictor=TEXT_PROBE,
-            source="text",
-        ),
-        measured_bits=_measured(measured, model),
-        verdict=next(one for one in found.comparisons if one.predictor == TEXT_PROBE).verdict,
-        fit=str(fit.outcome.path),
+    errors = next(one for one in fit.outcome.record.errors if one.name == TEXT_PROBE)
+    estimate = estimate_without(
+        problem, errors, text_inputs(record), model=model, family=family, predictor=TEXT_PROBE, source="text"
     )
+    return _kept(
+        request, estimate, fit.outcome, TEXT_PROBE, measured=_measured(measured, model), proxy=fit.reading.model
+    )
+
+
+def _kept(
+    request: FitRequest,
+    estimate: Estimate,
+    outcome: FitOutcome,
+    predictor: str,
+    *,
+    measured: float | None,
+    proxy: str | None = None,
+) -> Estimated:
+    """The record of an estimate, written unless it is on disk already."""
+    fit = outcome.record
+    comparison = next(one for one in fit.comparisons if one.predictor == predictor)
+    baseline = next(one for one in fit.errors if one.name == comparison.baseline)
+    record = EstimateRecord(
+        schema_version=ESTIMATE_SCHEMA,
+        key=EstimateKey(
+            schema_version=ESTIMATE_SCHEMA,
+            model=estimate.model,
+            source=estimate.source,
+            mode="chat" if request.mode == "chat" else "completion",
+            proxy=proxy,
+            family=estimate.family,
+            estimator=fit.key.estimator,
+            seed=request.seed,
+            fit_sha256=fit.key.digest(),
+        ),
+        value_bits=estimate.value_bits,
+        intervals=estimate.intervals,
+        inputs={name: rounded(value) for name, value in estimate.inputs.items()},
+        n_questions=estimate.n_questions,
+        trained_on=estimate.trained_on,
+        left_out=estimate.left_out,
+        n_families=estimate.n_families,
+        error_bits=estimate.errors.mean_absolute_error,
+        baseline=comparison.baseline,
+        baseline_error_bits=baseline.mean_absolute_error,
+        beats_baseline=comparison.beats,
+        verdict=comparison.verdict,
+        measured_bits=measured,
+        fit=outcome.path.relative_to(request.results).as_posix(),
+        provenance=provenance(
+            request.start, command=_command(request, estimate, proxy), device="cpu", seconds=request.seconds()
+        ),
+    )
+    store = Store(request.results)
+    known = store.estimate(record.key)
+    if known is not None and known.model_copy(update={"provenance": record.provenance}) == record:
+        return Estimated(path=store.estimate_path(known.key), record=known, was_there=True)
+    return Estimated(path=store.write_estimate(record), record=record, was_there=False)
+
+
+def _command(request: FitRequest, estimate: Estimate, proxy: str | None) -> str:
+    """A command that estimates the same, without paths of this machine."""
+    parts = ["bench", "estimate", estimate.model]
+    parts += [] if proxy is None else ["--from-text", "FILE", "--proxy", proxy]
+    parts += [] if estimate.family is None else ["--family", estimate.family]
+    parts += [] if request.mode == "completion" else ["--mode", request.mode]
+    return shlex.join(parts + ([] if request.seed == 0 else ["--seed", str(request.seed)]))
 
 
 def _family(rows: pd.DataFrame, measured: pd.DataFrame, model: str, family: str | None) -> str | None:

@@ -16,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from bench.intervals import Z_95, mean_over_seeds, wilson
+from bench.intervals import Z_95, Interval, combined, mean_over_seeds, wilson
 from bench.performance import Cell
 from bench.records import Bits, Condition, EmergenceRecord, ModelInfo, RecordKey
 from bench.store import StoredPerformance, StoredRecord
 from bench.suffixes import BITS
+from proxies.digests import Digest, digests_of
 from proxies.emergence_by_block import by_block
-from proxies.leaderboard import Entry, Setting, rankings
 from proxies.performance import cells_of
+from proxies.standings import Entry, Setting, rankings
 from tasks import RANKED_TASKS
 
 LADDER = ("gpt2-ladder-xs", "gpt2-ladder-s", "gpt2-ladder-m", "gpt2-ladder-l", "gpt2-ladder-xl")
@@ -34,9 +35,6 @@ ORIGINALS = ("smollm2-135m-instruct", "gemma-3-270m")
 TEXT = "text-sample"
 SHOTS_OF_ACCURACY = 4
 """Demonstrations in a prompt whose answer counts: the most that emergence of lists is measured at."""
-
-RESOLUTION = 1e-6
-"""Records keep 6 decimals: what is smaller is rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,20 +51,6 @@ Reading = Callable[[EmergenceRecord, Condition, int], Estimate | None]
 """A number of one record, in one condition at one number of shots; None where it was refused."""
 Cells = Mapping[str, Mapping[int, Cell]]
 """Performance by task and number of shots."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A number with both ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def sign(self) -> int:
-        """1 or -1 where the whole interval is on one side of 0, and 0 where it holds 0."""
-        return 1 if self.low > RESOLUTION else -1 if self.high < -RESOLUTION else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +118,8 @@ def read(stored: Sequence[StoredRecord], performances: Sequence[StoredPerformanc
 
     Of several measurements of one name that with the most seeds counts, then the latest.
     """
-    ranked = rankings(stored)
+    ranked = rankings(digests_of(stored))
+    by_path = {item.path: item.record for item in stored}
     setting, entries = max(ranked, key=lambda found: len(found[1]), default=(None, []))
     everywhere = {entry.model.name for _, found in ranked for entry in found}
     chosen: dict[str, Entry] = {}
@@ -142,7 +127,7 @@ def read(stored: Sequence[StoredRecord], performances: Sequence[StoredPerformanc
         chosen[entry.model.name] = entry
     order = sorted(chosen.values(), key=lambda entry: (entry.model.n_parameters, entry.model.name))
     subjects = {
-        entry.model.name: Subject(model=entry.model, lists=_by_seed(entry), text=_text(stored, entry))
+        entry.model.name: Subject(model=entry.model, lists=_by_seed(entry, by_path), text=_text(stored, entry))
         for entry in order
     }
     refused = {
@@ -161,21 +146,6 @@ def read(stored: Sequence[StoredRecord], performances: Sequence[StoredPerformanc
         elsewhere=frozenset(everywhere - set(subjects)),
         performance=_performance(performances, {name: entry.records[0].record.key for name, entry in chosen.items()}),
     )
-
-
-def combined(*terms: tuple[float, Interval]) -> Interval:
-    """The weighted sum of independent numbers: the distances to their ends add up in quadrature, each end by itself.
-
-    Source: Zou & Donner 2008, "Construction of confidence limits about effect measures" (MOVER). Of symmetric
-    intervals it is the usual one; of two proportions with Wilson's it is Newcombe's.
-    """
-    value = math.fsum(weight * term.value for weight, term in terms)
-    below, above = 0.0, 0.0
-    for weight, term in terms:
-        to_ends = weight * (term.low - term.value), weight * (term.high - term.value)
-        below += min(to_ends) ** 2
-        above += max(to_ends) ** 2
-    return Interval(value=value, low=value - math.sqrt(below), high=value + math.sqrt(above))
 
 
 def mean_over_blocks(record: EmergenceRecord, condition: Condition, n_shots: int) -> Estimate | None:
@@ -380,11 +350,11 @@ def _fewest(runs: Runs) -> int:
     return min(record.key.n_shots for records in runs.values() for record in records)
 
 
-def _by_seed(entry: Entry) -> Runs:
+def _by_seed(entry: Entry, by_path: Mapping[str, EmergenceRecord]) -> Runs:
     """The records of a row of the leaderboard, which come seed by seed."""
     runs: dict[int, tuple[EmergenceRecord, ...]] = {}
     for item in entry.records:
-        runs[item.record.key.seed] = (*runs.get(item.record.key.seed, ()), item.record)
+        runs[item.record.key.seed] = (*runs.get(item.record.key.seed, ()), by_path[item.path])
     return runs
 
 
@@ -396,7 +366,7 @@ def _text(stored: Sequence[StoredRecord], entry: Entry) -> Runs:
     """
     first = entry.records[0].record
 
-    def identity(record: EmergenceRecord) -> tuple[object, ...]:
+    def identity(record: EmergenceRecord | Digest) -> tuple[object, ...]:
         key = record.key
         settings = json.dumps(key.settings, sort_keys=True)
         return key.model, key.files_sha256, key.dtype, record.bos_token, key.estimator, settings, key.method_version

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.escape import printable
+from bench.intervals import Interval
 from bench.records import Condition
 from bench.suffixes import BITS
 from proxies.findings_numbers import (
     LADDER,
     ORIGINALS,
-    Interval,
     Measured,
     Reading,
     Runs,

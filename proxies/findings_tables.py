@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bench.escape import markdown_cell
-from bench.intervals import REFUSED, with_half_width
+from bench.intervals import REFUSED, Interval, with_half_width
 from bench.records import Condition
 from bench.sources import checkpoint_of
 from proxies.findings_numbers import (
     LADDER,
     ORIGINALS,
     SHOTS_OF_ACCURACY,
-    Interval,
     Measured,
     Runs,
     Subject,

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench.intervals import with_half_width
+from bench.intervals import Interval, combined, with_half_width
 from bench.records import Condition
 from bench.suffixes import BITS
 from proxies.findings_numbers import (
     LADDER,
-    Interval,
     Measured,
     Reading,
     Runs,
@@ -24,7 +23,6 @@ from proxies.findings_numbers import (
     above_chance,
     after_first_block,
     ceiling,
-    combined,
     common_tasks,
     contrast,
     gain,

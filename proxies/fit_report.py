@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.escape import markdown_cell, url_path
-from bench.fits import FitRecord, FitRow, Level, PredictorErrors
+from bench.fits import ON_TRIAL, FitRecord, FitRow, Level, PredictorErrors
 from bench.store import RejectedFile, Store, StoredFit, write_whole
 from proxies.features import DEFAULT_ESTIMATOR, feature_names
 from proxies.markdown import table
-from proxies.regression import PERFORMANCE
-from proxies.text_regression import TEXT_PROBE
 from proxies.validation import SIGNIFICANT
 
 INTRODUCTION = """\
@@ -44,9 +42,6 @@ USUAL_MODES = ("completion", "published", "text")
 MOST_LEFT_OUT = 8
 """Things left out of a fit that the report lists; the record has them all."""
 
-ON_TRIAL = {"emergence": PERFORMANCE, "texts": TEXT_PROBE}
-"""What emergence is estimated from, where it is."""
-
 
 def write_fit_report(store: Store) -> tuple[Path, ...]:
     """Write `fits/report.md` from all fits, and say where it lies.
@@ -74,11 +69,11 @@ def report(stored: Sequence[StoredFit], rejected: Sequence[RejectedFile]) -> str
 
 def _verdict_line(item: StoredFit) -> str:
     first = item.record.comparisons[0].verdict if item.record.comparisons else "baselines only, nothing is on trial."
-    return f"- **{_heading(item.record)}**: {markdown_cell(first)}"
+    return f"- **{markdown_cell(heading(item.record))}**: {markdown_cell(first)}"
 
 
-def _heading(record: FitRecord) -> str:
-    """What a fit is about, with every setting that is not the usual one."""
+def heading(record: FitRecord) -> str:
+    """What a fit is about, with every setting that is not the usual one; plain text."""
     key = record.key
     unusual = [
         *([f"features {', '.join(key.features)}"] if key.features not in ((), feature_names(None)) else []),
@@ -88,7 +83,7 @@ def _heading(record: FitRecord) -> str:
         *([f"seed {key.seed}"] if key.seed else []),
     ]
     beside = f" ({'; '.join(unusual)})" if unusual else ""
-    return markdown_cell(HEADINGS[key.problem].format(target=key.target) + beside)
+    return HEADINGS[key.problem].format(target=key.target) + beside
 
 
 def _many(stored: Sequence[StoredFit]) -> str:
@@ -108,7 +103,7 @@ def _section(item: StoredFit) -> str:
     record = item.record
     key = record.key
     lines = [
-        f"## {_heading(record)}\n",
+        f"## {markdown_cell(heading(record))}\n",
         f"{_rows_shown(record)}, {_left_out(record)} left out in turn; features: "
         f"{markdown_cell(', '.join(key.features) or ON_TRIAL[key.problem])}; errors in {record.unit}. "
         f"[record]({url_path(item.path.removeprefix('fits/'))})\n",

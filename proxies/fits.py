@@ -7,16 +7,17 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bench.errors import UsageError
+from bench.estimates import Source
 from bench.fits import (
     FIT_SCHEMA,
     FIT_VERSION,
+    PERFORMANCE,
     Between,
     FitKey,
     FitRecord,
@@ -28,7 +29,7 @@ from bench.fits import (
 from bench.provenance import Start, provenance
 from bench.records import rounded
 from proxies.grouped_ridge import GroupedRidge
-from proxies.regression import PERFORMANCE, original_of, performance_features
+from proxies.regression import SHOTS_READ, original_of, performance_features
 from proxies.validation import (
     FEWEST_ROWS,
     Predictor,
@@ -45,10 +46,6 @@ MANY_ROWS = 500
 """With more rows fewer permutations are drawn: a p-value in steps of 1/200 is fine enough, and a fit takes seconds."""
 
 
-Source = Literal["performance", "text"]
-"""What an estimate is from: the answers of a model, or text that it has written."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """Emergence of a model that gives no activations, from what it gets right or from what it writes."""
@@ -63,6 +60,12 @@ class Estimate:
     errors: PredictorErrors
     """Held-out errors of the fit behind it, over families."""
     source: Source = "performance"
+    n_questions: int = 0
+    """Answers that it is from."""
+    family: str | None = None
+    """Held out; None where the model is of none of the families measured."""
+    n_families: int = 0
+    """That it is fitted on."""
 
 
 def key_of(
@@ -193,7 +196,9 @@ def estimate_emergence(
     inputs = performance_features(answers, problem.tasks)
     if math.isnan(inputs["ability"]):
         raise UsageError(f"{model} was not asked with 4 shots, which the estimate is from; ask it with --shots 1,4")
-    return estimate_without(problem, errors, inputs, model=model, family=family, predictor=PERFORMANCE)
+    asked = answers[answers["task"].isin(problem.tasks) & answers["n_shots"].isin(SHOTS_READ)]
+    found = estimate_without(problem, errors, inputs, model=model, family=family, predictor=PERFORMANCE)
+    return replace(found, n_questions=int(asked["n_answered"].sum()))
 
 
 def estimate_without(
@@ -237,6 +242,8 @@ def estimate_without(
         left_out=tuple(problem.frame.loc[is_own, "model"]),
         errors=errors,
         source=source,
+        family=family,
+        n_families=others.frame["family"].nunique(),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -50,6 +50,12 @@ class FitRequest:
     benchmarks: tuple[str, ...] = ()
     cells: Path | None = None
     seed: int = 0
+    start: Start = field(default_factory=Start.now)
+    before: float = field(default_factory=time.perf_counter)
+
+    def seconds(self) -> float:
+        """Since the request was made."""
+        return time.perf_counter() - self.before
 
     @cached_property
     def frame(self) -> Cells:

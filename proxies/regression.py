@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import UsageError
-from bench.fits import Excluded
+from bench.fits import PERFORMANCE, Excluded
 from bench.sources import checkpoint_of
 from proxies.ability import ability
 from proxies.published import PublishedScores, SiblingFrame
@@ -26,6 +26,11 @@ FEWEST_TASKS = 8
 SHOTS = 4
 """Demonstrations in the prompts whose answers make the performance of a model: the most that emergence of lists has."""
 
+FIRST_SHOT = 1
+
+SHOTS_READ = (FIRST_SHOT, SHOTS)
+"""What an estimate from performance is of."""
+
 FEWEST_SIZES = 3
 """A slope over two sizes is a difference of two models."""
 
@@ -36,7 +41,7 @@ QUESTIONS_OF_A_SCORE = 10_000
 """Published scores do not say how many questions they are of: about as many as the larger benchmarks have."""
 
 ALONE, BESIDE = "emergence", "emergence beside what is cheap"
-PERFORMANCE, PERFORMANCE_BESIDE = "performance", "performance beside size"
+PERFORMANCE_BESIDE = "performance beside size"
 
 
 def cells_problem(
@@ -457,7 +462,7 @@ def performance_features(answers: pd.DataFrame, tasks: Sequence[str]) -> dict[st
     """
     of_tasks = answers[answers["task"].isin(list(tasks))]
     by_shots = of_tasks.pivot_table(index="task", columns="n_shots", values="ability")
-    last, first = (by_shots.get(n, pd.Series(dtype=np.float64)) for n in (SHOTS, 1))
+    last, first = (by_shots.get(n, pd.Series(dtype=np.float64)) for n in (SHOTS, FIRST_SHOT))
     return {"ability": float(last.mean()), "ability_gain": float((last - first).mean())}
 
 

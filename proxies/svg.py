@@ -6,6 +6,7 @@ No pyplot: nothing here is global.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 from xml.sax.saxutils import escape
@@ -38,7 +39,8 @@ def drawn(
         salt: of the ids within the picture.
         width, height: in inches.
     """
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # names in other scripts show as boxes
         matplotlib.rcdefaults()  # a reader's own matplotlibrc must not change the bytes
         matplotlib.rcParams.update(SETTINGS | {"svg.hashsalt": salt})
         figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")

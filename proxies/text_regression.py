@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import UsageError
-from bench.fits import Excluded
+from bench.fits import TEXT_PROBE, Excluded
 from bench.probe_records import ProbeKey, ProbeRecord
 from proxies.regression import FEWEST_FAMILIES, FEWEST_MODELS, emergence_of_models
 from proxies.validation import Predictor, Problem
 from tasks import RANKED_TASKS
 
-TEXT_PROBE, TEXT_PROBE_BESIDE = "text probe", "text probe beside perplexity"
+TEXT_PROBE_BESIDE = "text probe beside perplexity"
 
 _INPUTS = ("text_probe", "perplexity_difference", "bag_of_tokens", "counted_difference")
 

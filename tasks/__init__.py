@@ -37,6 +37,12 @@ RANKED_TASKS = ("animal", "colour", "country")
 """The tasks of arXiv 2405.12617: a model is ranked when it has all of them, and no random word is a member of one.
 Kept apart from `TASKS`, so that a new task changes no number of the others."""
 
+PERFORMANCE_TASKS = ("country-capital", "antonym", "present-past", "singular-plural", "english-spanish", "verb-gerund")
+"""Pairs of unlike difficulty, over which the performance of a model is the mean."""
+
+PERFORMANCE_SHOTS = 4
+"""Demonstrations in their prompts: the most that emergence of lists is measured at."""
+
 
 @cache
 def load_task(name: str) -> Task:
@@ -57,6 +63,8 @@ def load_task(name: str) -> Task:
 __all__ = [
     "LISTS",
     "PAIRS",
+    "PERFORMANCE_SHOTS",
+    "PERFORMANCE_TASKS",
     "RANKED_TASKS",
     "TASKS",
     "TEXTS",

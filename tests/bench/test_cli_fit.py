@@ -244,11 +244,11 @@ def test_an_estimate_is_printed_with_its_error_and_interval(bench: Callable[...,
     assert "Estimated emergence of f1-m" in out and f"{level:.2f}" in out and "held out: f1-m, f1-s" in out
     assert "none: too few" in out  # of families, for intervals
     status, out, _ = bench("estimate", "f1-m", "--results", results, "--json")
-    content = json.loads(out)
+    content = json.loads(out)["record"]
     assert content["left_out"] == ["f1-m", "f1-s"] and content["intervals"] == {}
     assert content["measured_bits"] == pytest.approx(level, abs=2e-3)
-    assert content["estimate_bits"] == pytest.approx(level, abs=0.3)
-    assert Path(content["fit"]).is_file()
+    assert content["value_bits"] == pytest.approx(level, abs=0.3)
+    assert (results / content["fit"]).is_file()
     served = performance_record("closed", TASKS[1], {1: 100, 4: 500}, served=True)
     put(Store(results).performance_path(served.key), served)
     status, out, err = bench("estimate", "closed", "--results", results)

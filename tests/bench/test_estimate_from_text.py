@@ -102,28 +102,28 @@ def test_the_proxy_goes_by_the_name_of_its_folder(planted: Path) -> None:
 def test_an_estimate_from_text_for_machines_and_for_people(root: Path) -> None:
     found = estimate(root, "closed", "closed.txt", "--family", "Birch", "--json")
     assert found.exit_code == 0, found.output
-    data = json.loads(found.stdout)
-    assert (data["model"], data["from"], data["measured_bits"]) == ("closed", "text", None)
+    data = json.loads(found.stdout)["record"]
+    assert (data["key"]["model"], data["key"]["source"], data["measured_bits"]) == ("closed", "text", None)
     assert data["left_out"] == ["birch-0", "birch-1", "birch-2"] and len(data["trained_on"]) == 6
     assert data["trained_on"] == sorted(name for name, family in FAMILIES.items() if family != "Birch")
     assert data["intervals"] == {}  # two families allow none
-    assert "beat its baseline" in data["verdict"] and data["held_out_error_bits"] > 0
+    assert "beat its baseline" in data["verdict"] and data["error_bits"] > 0
     read = [item.record for item in Store(root / "results").probes()[0] if item.record.key.writer == "closed"]
     assert len(read) == 1 and read[0].headline.n_windows == 48 and read[0].key.sizes == (48,)
     assert data["inputs"]["text_probe"] == read[0].headline.difference_bits.value
-    assert Path(data["fit"]).is_file() and Path(data["fit"]).parent.name == "texts"
+    assert (root / "results" / data["fit"]).is_file() and data["fit"].startswith("fits/texts/")
 
     again = estimate(root, "closed", "closed.txt", "--family", "Birch")
     assert again.exit_code == 0 and "read before" in again.stderr
     assert "Estimated emergence of closed, from text" in again.stdout and "From text alone" in again.stdout
     assert "held out: birch-0, birch-1, birch-2" in again.stdout and "performance" not in again.stdout
-    assert f"{data['estimate_bits']:.2f}" in again.stdout and data["verdict"][:60] in again.stdout
+    assert f"{data['value_bits']:.2f}" in again.stdout and data["verdict"][:60] in again.stdout
 
 
 def test_a_measured_model_is_held_out_with_its_family_and_stands_beside_its_estimate(root: Path) -> None:
     found = estimate(root, "alder-0", "alder-0.txt", "--json")
     assert found.exit_code == 0, found.output
-    data = json.loads(found.stdout)
+    data = json.loads(found.stdout)["record"]
     assert data["left_out"] == ["alder-0", "alder-1"] and data["measured_bits"] is not None
     assert not {"alder-0", "alder-1"} & set(data["trained_on"])
 

@@ -79,15 +79,15 @@ def test_emergence_of_a_served_model_is_estimated_without_its_family(address: st
 
     found = estimate_from_performance(FitRequest(results=results), MODEL, family=None, progress=Told())
 
-    estimate = found.estimate
+    estimate = found.record
     print(
         f"\n{MODEL}, served: estimated {estimate.value_bits:.2f} bits, intervals {estimate.intervals}, measured "
-        f"{found.measured_bits:.2f}; held-out error {estimate.errors.mean_absolute_error:.2f}; {found.verdict}"
+        f"{estimate.measured_bits:.2f}; held-out error {estimate.error_bits:.2f}; {estimate.verdict}"
     )
     assert estimate.left_out and all(name.startswith(MODEL) for name in estimate.left_out)
     assert not any(name.startswith(MODEL) for name in estimate.trained_on)
     rows = problem_of(FitRequest(results=results), "emergence", ALL_MODELS).frame
-    assert found.measured_bits == pytest.approx(float(rows.loc[rows["model"] == MODEL, "emergence"].iloc[0]))
+    assert estimate.measured_bits == pytest.approx(float(rows.loc[rows["model"] == MODEL, "emergence"].iloc[0]))
     assert set(rows["files_sha256"]) - {""} == set(rows["files_sha256"])  # the served one is no row of the fit
     here = {
         item.record.key.task: {cell.n_shots: cell.accuracy for cell in item.record.cells}

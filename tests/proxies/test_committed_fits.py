@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.fits import FitRecord
+from bench.fits import PERFORMANCE, FitRecord
 from bench.provenance import Start
 from bench.store import Store, StoredFit
 from proxies.fit_report import report
 from proxies.fits import fit, rows_sha256
 from proxies.fitting import ALL_MODELS, FitRequest, asked_enough, problem_of
-from proxies.regression import PERFORMANCE
 
 RESULTS = Path(__file__).parent.parent.parent / "results"
 SCORES = RESULTS / "published" / "base_llm_benchmark_eval.csv"

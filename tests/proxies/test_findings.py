@@ -13,6 +13,7 @@ import pytest
 
 from bench import zoo
 from bench.errors import UsageError
+from bench.intervals import Interval, combined
 from bench.performance import Sample
 from bench.records import CONDITIONS, Condition, EmergenceRecord, Measurement
 from bench.sources import checkpoint_of
@@ -23,12 +24,10 @@ from proxies.findings import FOLDER, main, write_findings
 from proxies.findings_numbers import (
     LADDER,
     ORIGINALS,
-    Interval,
     Measured,
     Term,
     above_chance,
     after_first_block,
-    combined,
     contrast,
     over,
     rank_correlation,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from proxies.frames import as_csv
 from proxies.regression import emergence_problem, models_problem, performance_features
 from proxies.validation import Predictor, Problem
 from tests.planted_zoo import (
+    N_QUESTIONS,
     TASKS,
     emergence_of,
     frame,
@@ -394,19 +394,21 @@ def test_estimates_from_the_records(zoo_folder: Path, tmp_path: Path) -> None:
         FitRequest(results=results), model, family=family, progress=Quiet()
     )
     known = estimate("f1-m")
-    assert known.estimate.left_out == ("f1-m", "f1-s")
-    assert known.measured_bits == pytest.approx(models(5)[3].level, abs=2e-3)
-    assert estimate("f0-m@int4").estimate.left_out == ("f0-m", "f0-m-step10", "f0-m@int4", "f0-s")
+    assert known.record.left_out == ("f1-m", "f1-s")
+    assert known.record.measured_bits == pytest.approx(models(5)[3].level, abs=2e-3)
+    assert estimate("f0-m@int4").record.left_out == ("f0-m", "f0-m-step10", "f0-m@int4", "f0-s")
     closed = estimate("closed")
-    assert closed.measured_bits is None and closed.estimate.left_out == ()
-    assert json.loads(json.dumps(closed.as_data(), allow_nan=False))["model"] == "closed"
-    assert estimate("closed", "family 3").estimate.left_out == ("f3-m", "f3-s")
+    assert closed.record.measured_bits is None and closed.record.left_out == ()
+    record = closed.record
+    assert record.key.family is None and record.n_questions == 2 * N_QUESTIONS * len(TASKS)
+    assert estimate("closed").was_there and Store(results).estimates()[0][0].path.startswith("estimates/closed/")
+    assert estimate("closed", "family 3").record.left_out == ("f3-m", "f3-s")
     with pytest.raises(UsageError, match="no family 'family 9' was measured; there are family 0, family 1, family 2"):
         estimate("closed", "family 9")
     with pytest.raises(UsageError, match="no performance of 'unknown' in completion mode is in the records"):
         estimate("unknown")
     # The family of weights that are here is known, whether or not they were measured.
-    assert estimate("f1-l").estimate.left_out == ("f1-m", "f1-s")
+    assert estimate("f1-l").record.left_out == ("f1-m", "f1-s")
 
 
 def test_the_inputs_of_an_estimate_are_the_performance_features() -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import UsageError
+from bench.fits import TEXT_PROBE
 from bench.probe_records import ProbeRecord
 from bench.store import Store, StoredFit
 from proxies.estimating import estimate_from_text, fit_of_texts
@@ -19,7 +20,7 @@ from proxies.features import COLUMNS, Cells, as_frame
 from proxies.fit_report import report
 from proxies.fits import predict
 from proxies.fitting import FitOutcome, FitRequest, RefusedFit, left_out, run, wanted
-from proxies.text_regression import TEXT_PROBE, probed_alike, text_inputs, texts_problem
+from proxies.text_regression import probed_alike, text_inputs, texts_problem
 from proxies.validation import fold_numbers, held_out, validate
 from tasks import RANKED_TASKS
 from tests.probe_factory import make_comparison, make_probe
@@ -283,21 +284,21 @@ def test_an_estimate_has_not_seen_the_family_nor_the_text(request_of_texts: FitR
     record = next(item for item in request_of_texts.probes if item.key.writer == target)
     fit = fit_of_texts(request_of_texts, proxy="reader", progress=Silent())
     found = estimate_from_text(request_of_texts, fit, target, record, family=None)
-    estimate = found.estimate
-    assert estimate.source == "text" and found.as_data()["from"] == "text"
+    estimate = found.record
+    assert estimate.key.source == "text" and estimate.key.proxy == "reader" and estimate.n_questions == 0
     assert set(estimate.left_out) == {model for model, family in MODELS if family == "Birch"}
     assert set(estimate.trained_on) == {model for model, family in MODELS if family != "Birch"}
-    assert found.measured_bits == bits and estimate.value_bits == pytest.approx(bits, abs=4 * SLOPE * ERROR)
+    assert estimate.measured_bits == bits and estimate.value_bits == pytest.approx(bits, abs=4 * SLOPE * ERROR)
     row = next(row for row in fit.outcome.record.rows if row.model == target)
     assert estimate.value_bits == pytest.approx(row.predictions[TEXT_PROBE], abs=1e-6)
     assert not estimate.intervals  # three families are left
 
     alias = make_probe("closed", text=record.key.text, comparisons=record.comparisons)
     unknown = estimate_from_text(request_of_texts, fit, "closed", alias, family=None)
-    assert target not in unknown.estimate.trained_on and len(unknown.estimate.trained_on) == 15
-    assert unknown.measured_bits is None and unknown.estimate.left_out == ()
+    assert target not in unknown.record.trained_on and len(unknown.record.trained_on) == 15
+    assert unknown.record.measured_bits is None and unknown.record.left_out == ()
     named = estimate_from_text(request_of_texts, fit, "closed", alias, family="Birch")
-    assert named.estimate.value_bits == estimate.value_bits
+    assert named.record.value_bits == estimate.value_bits
 
 
 def test_a_text_that_was_read_otherwise_is_no_estimate(request_of_texts: FitRequest) -> None:
