@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test server-test long-test check bench leaderboard measure ladder calibrate clean
+.PHONY: demo test server-test browser-test long-test package-test check docs bench leaderboard measure ladder calibrate clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,15 +26,30 @@ server-test: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf,dev,server]'
 	$(BIN)/python -m pytest tests/bench/test_real_server.py tests/bench/test_estimate_served.py -m server
 
+# The page of the leaderboard in Chromium, which must be on the machine (Debian: apt-get install chromium).
+browser-test: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf,dev,browser]'
+	$(BIN)/python -m pytest tests/browser -m browser
+
 # Thousands of requests under faults and rate limits: a few minutes, not part of `make test`.
 long-test: $(READY)
 	$(BIN)/python -m pytest tests -m long
+
+# A wheel of this checkout in a new environment, and its command in an empty folder: two minutes, not part of `make test`.
+package-test: $(READY)
+	$(BIN)/python -m pytest tests/test_package.py -m package
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/bench leaderboard --check
+
+# The pages of docs/ as a site in site/, which needs no network and no server. The environment variable turns off an
+# advertisement.
+docs: $(READY)
+	$(BIN)/python -m bench.cli_reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py'

@@ -16,10 +16,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from bench import __version__
+from bench import __version__, cli_completion
 from bench.cli_collect import collect
+from bench.cli_export import export, schema
 from bench.cli_fit import estimate, features, fit, ledger_app
-from bench.cli_options import RANKED, AsJson, Results, TaskFiles, Tasks, print_json, print_tables, task_names
+from bench.cli_leaderboard import leaderboard
+from bench.cli_options import RANKED, AsJson, TaskFiles, Tasks, print_json, print_tables, task_names
 from bench.cli_probe import probe
 from bench.cli_query import query
 from bench.cli_zoo import zoo
@@ -56,6 +58,7 @@ def run(
         typer.Argument(
             metavar="MODEL...",
             help="Names (see `bench models`), folders, .gguf files or hub ids; each with @int4 or the like.",
+            autocompletion=cli_completion.models,
         ),
     ],
     tasks: Tasks = None,
@@ -63,11 +66,17 @@ def run(
     text: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE", help="Measure on a plain-text file, or on text-sample, openorca or openhermes; repeatable."
+            metavar="FILE",
+            help="Measure on a plain-text file, or on text-sample, openorca or openhermes; repeatable.",
+            autocompletion=cli_completion.texts,
         ),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="quick: 12 names, 4 shots (pairs: 3). paper: the sizes of arXiv 2405.12617.")
+        str,
+        typer.Option(
+            help="quick: 12 names, 4 shots (pairs: 3). paper: the sizes of arXiv 2405.12617.",
+            autocompletion=cli_completion.presets,
+        ),
     ] = "quick",
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="Draws names, random words, the twin's weights and the noise.")
@@ -76,7 +85,8 @@ def run(
     estimator: Annotated[
         str | None,
         typer.Option(
-            help="Estimator of mutual information. Default: noisy_channel for lists and pairs, crossfit_nce for texts."
+            help="Estimator of mutual information. Default: noisy_channel for lists and pairs, crossfit_nce for texts.",
+            autocompletion=cli_completion.estimators,
         ),
     ] = None,
     setting: Annotated[
@@ -160,22 +170,31 @@ app.command()(zoo)
 app.command()(features)
 app.command()(fit)
 app.command()(estimate)
+app.command()(export)
+app.command()(schema)
 
 
 @app.command()
 def calibrate(
     estimator: Annotated[
-        list[str] | None, typer.Option(help="An estimator to calibrate; may be given several times. Default: all.")
+        list[str] | None,
+        typer.Option(
+            help="An estimator to calibrate; may be given several times. Default: all.",
+            autocompletion=cli_completion.estimators,
+        ),
     ] = None,
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="cases: estimates beside known truths. coverage: of the intervals. cost: beside the paper's."
+            help="cases: estimates beside known truths. coverage: of the intervals. cost: beside the paper's.",
+            autocompletion=cli_completion.calibration_parts,
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small problems only: a minute or two, no model.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws the data and whatever estimators draw.")] = 0,
-    model: Annotated[str, typer.Option(help="Model whose activations are used.")] = "smollm2-135m-instruct",
+    model: Annotated[
+        str, typer.Option(help="Model whose activations are used.", autocompletion=cli_completion.models)
+    ] = "smollm2-135m-instruct",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...: where the estimators compute.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
     as_json: AsJson = False,
@@ -227,7 +246,9 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 
 @models_app.command("fetch")
 def models_fetch(
-    name: Annotated[str, typer.Argument(help="A name of the catalog, or a hub id.")],
+    name: Annotated[
+        str, typer.Argument(help="A name of the catalog, or a hub id.", autocompletion=cli_completion.models)
+    ],
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -260,8 +281,13 @@ def tasks(context: typer.Context, as_json: AsJson = False) -> None:
 
 @tasks_app.command("show")
 def tasks_show(
-    name: Annotated[str, typer.Argument(help="Name of a task, or a task file.")],
-    model: Annotated[str | None, typer.Option(help="Show which items survive under this model's tokenizer.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of a task, or a task file.", autocompletion=cli_completion.tasks)],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Show which items survive under this model's tokenizer.", autocompletion=cli_completion.models
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a task: its template, its items, and which of them a model's tokenizer keeps."""
@@ -311,39 +337,7 @@ def tasks_check(
         raise typer.Exit(1)
 
 
-@app.command()
-def leaderboard(
-    results: Results = Path("results"),
-    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("leaderboard.md"),
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; fail if the file is not what the records give.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Rebuild leaderboard.md from the records."""
-    from bench.errors import BenchError, UsageError
-    from bench.store import Store, write_whole
-    from bench.terminal import remark
-    from proxies.leaderboard import render, rows_as_data
-
-    if not results.is_dir():
-        raise UsageError(
-            f"there is no results folder {results}; run `bench run MODEL` first, or name one with --results"
-        )
-    stored, rejected = Store(results).records()
-    text = render(stored, rejected, results=os.path.relpath(results, out.parent).replace(os.sep, "/")).encode()
-    for file in rejected:
-        remark(f"left out: {file.path}: {file.reason}")
-    if check:
-        current = out.read_bytes() if out.is_file() else b""
-        if current != text:
-            raise BenchError(f"{out} is not what the records in {results} give; rebuild it with `bench leaderboard`")
-    else:
-        write_whole(out, text)
-    if as_json:
-        print_json(rows_as_data(stored))
-    else:
-        print(f"{out}: {'up to date' if check else 'written'}, {len(stored)} records")
+app.command()(leaderboard)
 
 
 class _Interrupted(BaseException):
@@ -356,7 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     usual = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        app(args=None if arguments is None else list(arguments))
+        app(args=None if arguments is None else list(arguments), prog_name="bench")  # of `python -m bench` as well
     except BenchError as error:
         from bench.escape import printable
 

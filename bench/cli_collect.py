@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from bench import cli_completion
 from bench.cli_options import AsJson, Results, print_json, print_tables
 from bench.cli_service import (
     ApiKeyEnv,
@@ -48,7 +49,11 @@ _OPENINGS = "Prompts from a text, without a model"
 def collect(
     context: typer.Context,
     model: Annotated[
-        str | None, typer.Argument(help="A name, folder or file as for `bench run`, or what a service calls it.")
+        str | None,
+        typer.Argument(
+            help="A name, folder or file as for `bench run`, or what a service calls it.",
+            autocompletion=cli_completion.models,
+        ),
     ] = None,
     prompts: Annotated[
         Path | None,
@@ -85,6 +90,7 @@ def collect(
         typer.Option(
             metavar="TEXT",
             help="Take prompts from a plain-text file, or text-sample: the first 6 words of some of its sentences.",
+            autocompletion=cli_completion.texts,
             rich_help_panel=_OPENINGS,
         ),
     ] = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from bench import cli_completion
 from bench.cli_options import AsJson, Results, print_json, print_tables
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ Features = Annotated[
     typer.Option(help="A set (headline, emergence, controls, all) or columns with commas. Default: headline."),
 ]
 Mode = Annotated[Literal["completion", "chat"], typer.Option(help="How the models were asked.")]
-Estimator = Annotated[str, typer.Option(help="Estimator whose records are used.")]
+Estimator = Annotated[
+    str, typer.Option(help="Estimator whose records are used.", autocompletion=cli_completion.estimators)
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Draws permutations and bootstraps.")]
 
 ledger_app = typer.Typer(
@@ -75,11 +78,18 @@ def features(
     )
     for one in found.excluded:
         remark(f"left out: {one.what}: {one.reason}")
+    if frame.empty:
+        remark(f"nothing in {results} to fit on; measure with `bench run MODEL` and `bench query MODEL`")
 
 
 def fit(
     target: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Predict this model on tasks that the fit has not seen.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Predict this model on tasks that the fit has not seen.",
+            autocompletion=cli_completion.models,
+        ),
     ] = None,
     problem: Annotated[
         Literal["cells", "models", "emergence", "texts"] | None,
@@ -96,6 +106,7 @@ def fit(
         typer.Option(
             metavar="MODELS",
             help="Models whose emergence is used for a target, or that have read the texts; with commas. Default: all.",
+            autocompletion=cli_completion.model_list,
         ),
     ] = None,
     published: Annotated[
@@ -178,7 +189,8 @@ def estimate(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model that was asked with `bench query`, as it was named there; or that wrote the text."
+            help="A model that was asked with `bench query`, as it was named there; or that wrote the text.",
+            autocompletion=cli_completion.models,
         ),
     ],
     from_performance: Annotated[
@@ -196,7 +208,12 @@ def estimate(
         ),
     ] = None,
     proxy: Annotated[
-        str, typer.Option(metavar="MODEL", help="With --from-text: the small model that reads it.")
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="With --from-text: the small model that reads it.",
+            autocompletion=cli_completion.models,
+        ),
     ] = "gpt2-ladder-m",
     family: Annotated[
         str | None, typer.Option(help="Family held out of the fit. Default: that of the catalog's model of this name.")
@@ -208,7 +225,7 @@ def estimate(
 ) -> None:
     """Estimate the emergence of a model that gives no activations, with the error of such estimates beside it."""
     from bench.errors import UsageError
-    from bench.terminal import Bars
+    from bench.terminal import Bars, remark
     from bench.terminal_estimate import estimate_tables
     from proxies.estimating import estimate_from_performance
 
@@ -224,9 +241,12 @@ def estimate(
         with Bars("fits") as bars:
             found = estimate_from_performance(request, model, family=family, progress=bars)
     if as_json:
-        print_json(found.as_data())
+        print_json(
+            {"path": str(found.path), "was_there": found.was_there, "record": found.record.model_dump(mode="json")}
+        )
     else:
-        print_tables(estimate_tables(found.estimate, found.measured_bits, found.verdict))
+        print_tables(estimate_tables(found.record))
+    remark(f"{found.path}: {'estimated before, nothing done' if found.was_there else 'written'}")
 
 
 def _estimated_from_text(
@@ -295,7 +315,12 @@ def ledger(context: typer.Context, results: Results = Path("results"), as_json: 
 
 @ledger_app.command("predict")
 def ledger_predict(
-    model: Annotated[str, typer.Argument(help="A model that was asked on some tasks, and not on others.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model that was asked on some tasks, and not on others.", autocompletion=cli_completion.models
+        ),
+    ],
     features: Features = None,
     mode: Mode = "completion",
     results: Results = Path("results"),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench import cli_completion
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -18,6 +20,7 @@ Tasks = Annotated[
     str | None,
     typer.Option(
         help="Tasks, separated by commas; lists, pairs or all for every shipped one. See `bench tasks`.",
+        autocompletion=cli_completion.task_list,
     ),
 ]
 TaskFiles = Annotated[

@@ -7,18 +7,34 @@ from typing import Annotated
 
 import typer
 
+from bench import cli_completion
 from bench.cli_options import AsJson, numbers, print_json, print_tables
 
 
 def probe(
     text: Annotated[
-        str, typer.Option(metavar="FILE", help="The text in question: a plain-text file, as for `bench run --text`.")
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="The text in question: a plain-text file, as for `bench run --text`.",
+            autocompletion=cli_completion.texts,
+        ),
     ],
     reference: Annotated[
-        str, typer.Option(metavar="FILE", help="The text to hold it against; text-sample is the shipped one.")
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="The text to hold it against; text-sample is the shipped one.",
+            autocompletion=cli_completion.texts,
+        ),
     ] = "text-sample",
     proxy: Annotated[
-        str, typer.Option(metavar="MODEL,...", help="Small models to read both texts, separated by commas.")
+        str,
+        typer.Option(
+            metavar="MODEL,...",
+            help="Small models to read both texts, separated by commas.",
+            autocompletion=cli_completion.model_list,
+        ),
     ] = "gpt2-ladder-m,gpt2-ladder-s",
     window: Annotated[int, typer.Option(help="Tokens of a window, from the start of each sentence.")] = 8,
     windows: Annotated[
@@ -34,7 +50,11 @@ def probe(
     writer: Annotated[str | None, typer.Option(help="Who wrote the text, for the record.")] = None,
     reference_writer: Annotated[str, typer.Option(help="Who wrote the reference, for the record.")] = "people",
     estimator: Annotated[
-        str, typer.Option(help="noisy_channel, or crossfit_nce: slow, needs thousands of windows.")
+        str,
+        typer.Option(
+            help="noisy_channel, or crossfit_nce: slow, needs thousands of windows.",
+            autocompletion=cli_completion.estimators,
+        ),
     ] = "noisy_channel",
     setting: Annotated[
         list[str] | None,

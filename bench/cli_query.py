@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from bench import cli_completion
 from bench.cli_options import AsJson, TaskFiles, Tasks, numbers, print_json, print_tables, task_names
 from bench.cli_service import (
     ApiKeyEnv,
@@ -51,7 +52,11 @@ _INSTEAD = "Instead of asking"
 def query(
     context: typer.Context,
     model: Annotated[
-        str, typer.Argument(help="A name, folder or file as for `bench run`, or what a service calls it.")
+        str,
+        typer.Argument(
+            help="A name, folder or file as for `bench run`, or what a service calls it.",
+            autocompletion=cli_completion.models,
+        ),
     ],
     tasks: Tasks = None,
     task_file: TaskFiles = None,

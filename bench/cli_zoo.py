@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from bench import cli_completion
 from bench.cli_options import AsJson, print_json, print_tables
 
 if TYPE_CHECKING:
@@ -27,7 +28,12 @@ def zoo(
     only: Annotated[
         Literal["emergence", "performance"] | None, typer.Option(help="Only these records. Default: both kinds.")
     ] = None,
-    models: Annotated[str | None, typer.Option(help="Only these models of the zoo, separated by commas.")] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            help="Only these models of the zoo, separated by commas.", autocompletion=cli_completion.zoo_model_list
+        ),
+    ] = None,
     lane: Annotated[
         str,
         typer.Option(

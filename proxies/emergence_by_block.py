@@ -21,3 +21,14 @@ def by_block(measurement: Measurement, position: int) -> tuple[npt.NDArray[np.fl
     values = as_array(macro.values_bits)[:, position] - micro_values @ shares[used]
     variances = np.square(as_array(macro.errors_bits)[:, position]) + np.square(micro_errors) @ np.square(shares[used])
     return values, np.sqrt(variances)
+
+
+def by_position(measurement: Measurement) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Emergence of every block and position in bits, and what it can be at most; NaN where a cell was refused.
+
+    Shapes (n_blocks, n_positions). Equal to `bench.summary.emergence_of` and `bench.summary.ceiling_of`.
+    """
+    n_positions = len(measurement.micro_of_position)
+    values = np.column_stack([by_block(measurement, position)[0] for position in range(n_positions)])
+    macro = as_array(measurement.macro[measurement.headline].values_bits)
+    return values, as_array(measurement.macro_ceiling_bits) - (macro - values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,14 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Text that begins like this is a formula to a spreadsheet; it gets an apostrophe in front, as spreadsheets do it."""
 
 
-def as_csv(frame: pd.DataFrame) -> bytes:
-    """Bytes of a CSV file, UTF-8, numbers with all their digits, empty where there is none."""
+def as_csv(frame: pd.DataFrame, text_columns: Sequence[str] | None = None) -> bytes:
+    """Bytes of a CSV file, UTF-8, numbers with all their digits, empty where there is none.
+
+    Args:
+        text_columns: those that hold text; None for a frame of cells.
+    """
     safe = frame.copy()
-    for name in _text_columns():
+    for name in _text_columns() if text_columns is None else text_columns:
         safe[name] = [f"'{text}" if text.startswith(_FORMULA) else text for text in map(printable, safe[name])]
     return bytes(safe.to_csv(index=False, lineterminator="\n").encode())
 
@@ -32,7 +37,7 @@ def as_parquet(frame: pd.DataFrame) -> bytes:
     try:
         return bytes(frame.to_parquet(index=False))
     except ImportError as error:
-        raise UsageError("Parquet needs pyarrow: `pip install pyarrow`, or use --csv") from error
+        raise UsageError("Parquet needs pyarrow: `pip install pyarrow`, or write CSV") from error
 
 
 def read_cells(path: Path) -> pd.DataFrame:

@@ -1,37 +1,30 @@
-"""Records -> the bytes of `leaderboard.md`. The same records give the same bytes."""
+"""The board -> the text of `leaderboard.md`. The same records give the same bytes."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import count
-from typing import TypeVar
-
-import numpy as np
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from bench.escape import markdown_cell, url_path
-from bench.intervals import REFUSED, half_width, mean_over_seeds, shown, with_half_width
-from bench.records import (
-    ROUNDING_BITS,
-    Bits,
-    Condition,
-    EmergenceRecord,
-    ModelInfo,
-    RecordKey,
-    Refused,
-    ShotSummary,
-    Term,
-)
-from bench.store import RejectedFile, StoredRecord
+from bench.fits import ON_TRIAL, FitRecord
+from bench.intervals import REFUSED, with_half_width
+from bench.records import ROUNDING_BITS
+from bench.store import StoredEstimate, StoredFit
+from proxies.board import Board
+from proxies.digests import Digest, StoredDigest
 from proxies.kinds import made_from_another
 from proxies.markdown import table
-from proxies.other_tasks import is_other_task, other_tasks_table
-from tasks import RANKED_TASKS
+from proxies.other_tasks import is_other_task
+from proxies.standings import SHOWN, AnyEntry, Entry, EstimatedEntry, Performance, Setting, Standing, places
+from tasks import PERFORMANCE_SHOTS, PERFORMANCE_TASKS, RANKED_TASKS
 
-Key = TypeVar("Key", bound=Hashable)
+FOLDER = "leaderboard"
+"""Of the pictures and the tables by task, in the results folder."""
+
+SIZE_PICTURE, CLOSED_PICTURE, BY_TASK = "emergence.svg", "estimated.svg", "by-task.md"
+
+NOTHING = "–"
 
 INTRODUCTION = """\
 # Leaderboard
@@ -44,359 +37,263 @@ tokens one by one (arXiv 2405.12617; estimated as `docs/emergence.md` explains).
 understood: compare each number with its ceiling, with the same architecture untrained, and with lists of random words.
 """
 
-NOTES = """\
-- **rank**: among models as published. Derived models (`@int4`: weights of the blocks rounded to 4 bits) and checkpoints
-  of a training have a row and no rank.
-- **emergence**: mean over blocks and over the tasks {tasks}, at the position that closes the last demonstration,
-  ± half the 95 % interval. With one seed the interval holds the Monte-Carlo error of the estimator and nothing else:
-  not the choice of names, of random words, or of the twin's weights. With several seeds it is Student's interval from
-  their spread where that is wider, and differences say whether they are one.
-- **ceiling**: what emergence can be at most, the exact macro term minus the measured micro term.
-- **exact**: emergence with both terms counted exactly, as an observer without noise would see it. It is the same for
-  every block after block 0 of every model that keeps all lists apart, so nothing can be learned from it. Block 0 knows
-  nothing at a separator and is part of the mean over blocks, which is why exact values are lower for shallow models.
-- **over twin**: emergence minus that of the same architecture with freshly initialised weights on the same lists.
-- **over random words**: emergence minus that of the same model on lists of words drawn from its vocabulary.
-- **macro**, **micro**: the two terms that emergence is the difference of. What the micro term loses to the noise raises
-  emergence, above its exact value at times (marked *).
-- **shuffled**: the macro term with the pairs broken, 0 up to rounding if joint and marginal densities agree.
-- **measured**: computed from the model's own activations.
-- **saturated**: blocks whose macro term is within half a bit of the most that its estimator can say there (the ceiling,
-  for one that takes the lists for the whole population), where it means "at least this much".
-- **precision**: of the stored weights, and of the arithmetic where it differs.
-- **BOS**: whether a begin-of-sequence token stands before macro and micro inputs alike.
-"""
+COLUMNS: dict[str, str] = {
+    "rank": "place among measured models as published and estimates whose fit beats its baseline; derived models "
+    "(`@int4`: weights of the blocks rounded to 4 bits), checkpoints of a training and other estimates have a row and "
+    "no rank.",
+    "parameters": f"as counted in the weights; {NOTHING} where nobody says.",
+    "precision": "of the stored weights, and of the arithmetic where it differs.",
+    "BOS": "whether a begin-of-sequence token stands before macro and micro inputs alike.",
+    "emergence": f"mean over blocks and over the tasks {', '.join(RANKED_TASKS)}, at the position that closes the last "
+    "demonstration, ± half the 95 % interval: with one seed of the Monte-Carlo error of the estimator and nothing "
+    "else, with several Student's interval from their spread where that is wider.",
+    "ceiling": "what emergence can be at most, the exact macro term minus the measured micro term.",
+    "over twin": "emergence minus that of the same architecture with freshly initialised weights on the same lists; "
+    "with several seeds it says whether that is a difference.",
+    "over random words": "emergence minus that of the same model on lists of words drawn from its vocabulary.",
+    "performance": f"accuracy minus chance of generated answers, mean over {', '.join(PERFORMANCE_TASKS)} at "
+    f"{PERFORMANCE_SHOTS} demonstrations, ± the longer half of the 95 % interval (Wilson's, combined){{chance}}.",
+    "measured / estimated": "measured: computed from the model's own activations; estimated: from its answers or its "
+    "text by a fit over other families, with the held-out error of that fit beside its baseline's, the models and "
+    "families that it is over, and its verdict.",
+    "n samples": "lists that were measured, over tasks and seeds; of an estimate, answers that it is from.",
+    "records": "the files that the row is made of, each with every block, position and noise scale.",
+}
+"""What each column holds, in one sentence."""
 
-REFUSED_NOTE = """\
-- **refused**: the estimator had no answer for a cell that the number needs; its record says why.
-"""
+ABOVE_NOTE = (
+    "a value above its ceiling, which the information itself cannot be: the estimator of that table bounds nothing."
+)
 
-ABOVE_NOTE = """\
-- **!**: a value above its ceiling, which the information itself cannot be: the estimator of that table bounds nothing.
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What two numbers must share to be compared in one table."""
-
-    preset: str
-    estimator: str
-    settings: str
-    method_version: int
+REFUSED_NOTE = "the estimator had no answer for a cell that the number needs; its record says why."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One ranked row: a model under one setting, over the ranked tasks and all its seeds.
-
-    Numbers in bits; pairs are a value and half its 95 % interval, None where a control was refused.
-    """
-
-    model: ModelInfo
-    bos: bool
-    seeds: tuple[int, ...]
-    emergence: tuple[float, float]
-    ceiling: float
-    over_twin: tuple[float, float] | None
-    over_random_words: tuple[float, float] | None
-    n_samples: int
-    date: str
-    records: tuple[StoredRecord, ...]
-
-
-def render(stored: Sequence[StoredRecord], rejected: Sequence[RejectedFile], *, results: str = "results") -> str:
+def render(board: Board, *, results: str = "results") -> str:
     """The text of the leaderboard.
 
     Args:
-        results: the results folder as seen from the leaderboard, for the links to the records.
+        results: the results folder as seen from the leaderboard, for links and pictures.
     """
     parts = [INTRODUCTION.format(results=results)]
-    ranked: set[str] = set()
-    records: list[EmergenceRecord] = []
-    for setting, entries in rankings(stored):
-        records += [item.record for entry in entries for item in entry.records]
-        ranked |= {item.path for entry in entries for item in entry.records}
-        parts += [_heading(setting, entries), _table(entries, results), _tasks_table(entries)]
-    if not ranked:
+    if not any(table.measured for table in board.tables):
         parts.append("No model is ranked yet: run `bench run MODEL`.\n")
     else:
-        parts.append("## How to read it\n\n" + _notes(records))
-    parts += other_tasks_table(stored, results=results)
-    return "\n".join(parts + _apart(stored, rejected, ranked, results))
+        parts.append(_picture(results, SIZE_PICTURE, "Emergence against parameters, with intervals and ceilings"))
+        for standing in board.tables:
+            parts += [heading(standing), _table(standing, results)]
+        parts.append(f"Every task and number of shots: [{BY_TASK}]({url_path(f'{results}/{FOLDER}/{BY_TASK}')}).\n")
+        parts.append("## How to read it\n\n" + _notes(board))
+    return "\n".join(parts + _estimates(board, results) + _apart(board, results))
 
 
-def _notes(ranked: Sequence[EmergenceRecord]) -> str:
-    has_refusals = any(measurement.refusals for record in ranked for measurement in record.measurements.values())
-    has_above = any(record.above_ceiling(row) for record in ranked for row in record.summary)
-    usual = NOTES.format(tasks=", ".join(RANKED_TASKS))
-    return usual + (REFUSED_NOTE if has_refusals else "") + (ABOVE_NOTE if has_above else "")
-
-
-def rows_as_data(stored: Sequence[StoredRecord]) -> list[dict[str, object]]:
-    """The ranked rows for machines, in the order of the leaderboard; numbers in bits, with half their 95 % interval."""
-    return [
-        {
-            "rank": place,
-            "preset": setting.preset,
-            "estimator": setting.estimator,
-            "model": entry.model.model_dump(mode="json"),
-            "bos": entry.bos,
-            "seeds": entry.seeds,
-            "kind": "measured",
-            "emergence_bits": entry.emergence[0],
-            "emergence_half_width_bits": entry.emergence[1],
-            "ceiling_bits": entry.ceiling,
-            "over_twin_bits": entry.over_twin and entry.over_twin[0],
-            "over_twin_half_width_bits": entry.over_twin and entry.over_twin[1],
-            "over_random_words_bits": entry.over_random_words and entry.over_random_words[0],
-            "over_random_words_half_width_bits": entry.over_random_words and entry.over_random_words[1],
-            "n_samples": entry.n_samples,
-            "date": entry.date,
-            "records": [item.path for item in entry.records],
-        }
-        for setting, entries in rankings(stored)
-        for place, entry in zip(places(entries), entries, strict=True)
-    ]
-
-
-def places(entries: Sequence[Entry]) -> list[int | None]:
-    """The rank of each entry among models as published; None for one made from another."""
-    ranks = count(1)
-    return [None if made_from_another(entry.model.name) else next(ranks) for entry in entries]
-
-
-def rankings(stored: Sequence[StoredRecord]) -> list[tuple[Setting, list[Entry]]]:
-    """Entries by setting, highest emergence first, ties by name. Settings come in order of their first record.
-
-    Limited runs, those without an emergence at the last shot, older versions of a task and second records of the same
-    run take no part.
-    """
-    whole = [
-        item
-        for item in stored
-        if item.record.is_enumerated
-        and item.record.key.limit is None
-        and item.record.key.task in RANKED_TASKS
-        and item.record.summary[-1].emergence is not None
-    ]
-    newest: dict[tuple[Setting, str], tuple[int, str]] = {}
-    for item in whole:
-        key = item.record.key
-        place = _setting(item), key.task
-        newest[place] = max(newest.get(place, (0, "")), (key.task_version, key.task_hash))
-    current = [
-        item
-        for item in whole
-        if newest[_setting(item), item.record.key.task] == (item.record.key.task_version, item.record.key.task_hash)
-    ]
-    found = []
-    for setting, group in _group(current, _setting).items():
-        entries = [entry for items in _group(group, _identity).values() if (entry := _entry(items)) is not None]
-        if entries:
-            order = sorted(entries, key=lambda entry: (-entry.emergence[0], entry.model.name, entry.model.revision))
-            found.append((setting, order))
+def notes(board: Board) -> list[tuple[str, str]]:
+    """What each column and mark of this board is, in one sentence."""
+    entries = [entry for table in board.tables for entry in table.entries]
+    chances = sorted({f"{entry.performance.chance:.2f}" for entry in entries if entry.performance is not None})
+    said = f"; guessing has {chances[0]}" if len(chances) == 1 else ""
+    if len(chances) > 1:
+        said = f"; guessing has {chances[0]} to {chances[-1]}"
+    found = [(name, text.replace("{chance}", said)) for name, text in COLUMNS.items()]
+    measured = [entry for entry in entries if isinstance(entry, Entry)]
+    if any(None in (entry.over_twin, entry.over_random_words) for entry in measured):
+        found.append((REFUSED, REFUSED_NOTE))
+    if any(is_above(entry) for entry in measured):
+        found.append(("!", ABOVE_NOTE))
     return found
 
 
-def _entry(items: Sequence[StoredRecord]) -> Entry | None:
-    """The row of one model over the seeds that have every ranked task; None if there is no such seed."""
-    by_seed: dict[int, dict[str, StoredRecord]] = {}
-    for item in sorted(items, key=lambda item: (item.record.provenance.date, item.path)):
-        by_seed.setdefault(item.record.key.seed, {})[item.record.key.task] = item  # the latest stands
-    complete = {
-        seed: [tasks[task] for task in RANKED_TASKS]
-        for seed, tasks in sorted(by_seed.items())
-        if set(tasks) == set(RANKED_TASKS)
+def rows_as_data(board: Board) -> list[dict[str, object]]:
+    """The rows for machines, in the order of the leaderboard; numbers in bits, with half their 95 % interval."""
+    return [
+        {"rank": place, "preset": standing.setting.preset, "estimator": standing.setting.estimator} | _as_data(entry)
+        for standing in board.tables
+        for place, entry in zip(places(standing.entries), standing.entries, strict=True)
+    ]
+
+
+def _as_data(entry: AnyEntry) -> dict[str, object]:
+    performance = entry.performance
+    shared = {
+        "performance": performance and performance.above_chance.value,
+        "performance_low": performance and performance.above_chance.low,
+        "performance_high": performance and performance.above_chance.high,
+        "performance_mode": performance and performance.mode,
     }
-    if not complete:
-        return None
-    records = tuple(item for seed_items in complete.values() for item in seed_items)
-    first = records[0].record
-
-    def over_seeds(*conditions: Condition) -> tuple[float, float] | None:
-        means = [mean for seed_items in complete.values() if (mean := _mean(seed_items, conditions)) is not None]
-        return mean_over_seeds(*zip(*means, strict=True)) if len(means) == len(complete) else None
-
-    emergence = over_seeds("trained")
-    ceilings = [bits for item in records if (bits := item.record.summary[-1].ceiling_bits) is not None]
-    assert emergence is not None and len(ceilings) == len(records), "only records with an emergence are ranked"
-    return Entry(
-        model=first.model,
-        bos=first.bos_token is not None,
-        seeds=tuple(complete),
-        emergence=emergence,
-        ceiling=float(np.mean(ceilings)),
-        over_twin=over_seeds("trained", "untrained_twin"),
-        over_random_words=over_seeds("trained", "random_words"),
-        n_samples=sum(item.record.measurements["trained"].n_sequences for item in records),
-        date=max(item.record.provenance.date for item in records)[:10],
-        records=records,
-    )
-
-
-def _mean(items: Sequence[StoredRecord], conditions: tuple[Condition, ...]) -> tuple[float, float] | None:
-    """Mean over tasks of the first condition minus the second, with its standard error; None if one was refused.
-
-    A measurement that several tasks share (the random words) counts as one source of error, not as several.
-    """
-    value = 0.0
-    error_of: defaultdict[str, float] = defaultdict(float)
-    for sign, condition in zip((1.0, -1.0), conditions, strict=False):
-        for item in items:
-            measurement = item.record.measurements[condition]
-            bits = item.record.summary[-1].curve[measurement.headline][condition]
-            if bits is None:
-                return None
-            value += sign * bits.value_bits / len(items)
-            error_of[measurement.key.digest()] += bits.error_bits / len(items)
-    return value, math.sqrt(sum(error**2 for error in error_of.values()))
+    if isinstance(entry, EstimatedEntry):
+        record = entry.stored.record
+        low_high = record.intervals.get("80")
+        return {
+            "kind": "estimated",
+            "model": {"name": entry.name, "family": record.key.family},
+            "emergence_bits": record.value_bits,
+            "interval_80_bits": low_high and [low_high.low, low_high.high],
+            "source": record.key.source,
+            "fit": record.fit,
+            "held_out_error_bits": record.error_bits,
+            "baseline": record.baseline,
+            "baseline_error_bits": record.baseline_error_bits,
+            "beats_baseline": record.beats_baseline,
+            "verdict": record.verdict,
+            "n_models": len(record.trained_on),
+            "n_families": record.n_families,
+            "n_samples": record.n_questions,
+            "date": entry.date,
+            "records": [entry.stored.path],
+        } | shared
+    return {
+        "kind": "measured",
+        "model": entry.model.model_dump(mode="json"),
+        "bos": entry.bos,
+        "seeds": entry.seeds,
+        "emergence_bits": entry.emergence[0],
+        "emergence_half_width_bits": entry.emergence[1],
+        "ceiling_bits": entry.ceiling,
+        "over_twin_bits": entry.over_twin and entry.over_twin[0],
+        "over_twin_half_width_bits": entry.over_twin and entry.over_twin[1],
+        "over_random_words_bits": entry.over_random_words and entry.over_random_words[0],
+        "over_random_words_half_width_bits": entry.over_random_words and entry.over_random_words[1],
+        "n_samples": entry.n_samples,
+        "date": entry.date,
+        "records": [item.path for item in entry.records],
+    } | shared
 
 
-def _heading(setting: Setting, entries: Sequence[Entry]) -> str:
-    keys = [item.record.key for entry in entries for item in entry.records]
+def heading(standing: Standing) -> str:
+    """The heading of a table and what its rows have in common."""
+    return f"## {markdown_cell(title(standing))}\n\n{markdown_cell(described(standing))}\n"
+
+
+def title(standing: Standing) -> str:
+    """What a table is called, in plain text."""
+    setting = standing.setting
+    headline = standing.measured[0].records[0].record.headline
+    return f"Preset {setting.preset}, estimator {setting.estimator} ({headline})"
+
+
+def described(standing: Standing) -> str:
+    """What the rows of a table have in common, in plain text."""
+    keys = [item.record.key for entry in standing.measured for item in entry.records]
     sizes = sorted({(key.task, key.n_names, key.n_shots) for key in keys})
     if len({size[1:] for size in sizes}) == 1:
-        described = f"{keys[0].n_shots} of {keys[0].n_names} names"
+        lists = f"{keys[0].n_shots} of {keys[0].n_names} names"
     else:
-        described = "; ".join(f"{markdown_cell(task)}: {shots} of {names} names" for task, names, shots in sizes)
-    headline = entries[0].records[0].record.measurements["trained"].headline
-    return (
-        f"## Preset {markdown_cell(setting.preset)}, estimator {markdown_cell(setting.estimator)} "
-        f"({markdown_cell(headline)})\n\nEvery ordered list of {described}, fully enumerated."
-        f"{_settings_shown(keys[0])}\n"
-    )
+        lists = "; ".join(f"{task}: {shots} of {names} names" for task, names, shots in sizes)
+    return f"Every ordered list of {lists}, fully enumerated.{_settings_shown(standing.setting)}"
 
 
-def _settings_shown(key: RecordKey) -> str:
+def _settings_shown(setting: Setting) -> str:
     """The settings of the estimator, which tell apart tables that are otherwise called the same."""
     shown_as = {
-        name: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        for name, value in sorted(key.settings.items())
+        name: " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in sorted(json.loads(setting.settings).items())
     }
-    listed = ", ".join(f"{markdown_cell(name)} {markdown_cell(value)}" for name, value in shown_as.items())
+    listed = ", ".join(f"{name} {value}" for name, value in shown_as.items())
     return f" Settings: {listed}." if listed else ""
 
 
-def _table(entries: Sequence[Entry], results: str) -> str:
+def _picture(results: str, name: str, alternative: str) -> str:
+    return f"![{alternative}]({url_path(f'{results}/{FOLDER}/{name}')})\n"
+
+
+def _table(standing: Standing, results: str) -> str:
     header = (
         "rank", "model", "family", "parameters", "type", "precision", "BOS", "revision", "emergence (bits)", "ceiling",
-        "over twin", "over random words", "measured / estimated", "n samples", "seeds", "date", "records",
+        "over twin", "over random words", "performance", "measured / estimated", "n samples", "seeds", "date",
+        "records",
     )  # fmt: skip
     rows = []
-    for place, entry in zip(places(entries), entries, strict=True):
-        model = entry.model
-        precision = model.precision if model.precision == model.dtype else f"{model.precision} in {model.dtype}"
-        links = " ".join(_link(item, results, with_seed=len(entry.seeds) > 1) for item in entry.records)
-        rows.append(
-            (
-                "" if place is None else str(place),
-                markdown_cell(model.name),
-                markdown_cell(model.family),
-                f"{model.n_parameters / 1e6:,.1f} M",
-                ", ".join(filter(None, (model.variant, made_from_another(model.name)))),
-                markdown_cell(precision),
-                "yes" if entry.bos else "no",
-                markdown_cell(model.revision[:19]),
-                with_half_width(*entry.emergence)
-                + (" !" if entry.emergence[0] > entry.ceiling + ROUNDING_BITS else ""),
-                f"{entry.ceiling:.2f}",
-                _compared(entry.over_twin, n_seeds=len(entry.seeds)),
-                _compared(entry.over_random_words, n_seeds=len(entry.seeds)),
-                "measured",
-                f"{entry.n_samples:,}",
-                str(len(entry.seeds)),
-                markdown_cell(entry.date),
-                links,
-            )
-        )
+    for place, entry in zip(places(standing.entries), standing.entries, strict=True):
+        row = _estimated_row(entry, results) if isinstance(entry, EstimatedEntry) else _measured_row(entry, results)
+        rows.append(("" if place is None else str(place), *row))
     return table(header, rows)
 
 
-def _tasks_table(entries: Sequence[Entry]) -> str:
-    header = (
-        "model", "task", "seed", "shots", "emergence (bits)", "ceiling", "exact", "macro", "micro", "peak block",
-        "over twin", "over random words", "shuffled", "saturated",
+def _measured_row(entry: Entry, results: str) -> tuple[str, ...]:
+    model = entry.model
+    return (
+        markdown_cell(model.name),
+        markdown_cell(model.family),
+        f"{model.n_parameters / 1e6:,.1f} M",
+        kind_of(entry),
+        markdown_cell(precision_of(entry)),
+        "yes" if entry.bos else "no",
+        markdown_cell(model.revision[:19]),
+        with_half_width(*entry.emergence) + (" !" if is_above(entry) else ""),
+        f"{entry.ceiling:.2f}",
+        compared(entry.over_twin, n_seeds=len(entry.seeds)),
+        compared(entry.over_random_words, n_seeds=len(entry.seeds)),
+        performance_shown(entry.performance),
+        "measured",
+        f"{entry.n_samples:,}",
+        str(len(entry.seeds)),
+        markdown_cell(entry.date),
+        " ".join(_link(record_name(item, entry), item.path, results) for item in entry.records),
+    )
+
+
+def _estimated_row(entry: EstimatedEntry, results: str) -> tuple[str, ...]:
+    record = entry.stored.record
+    fit = _link("fit", record.fit, results)
+    return (
+        markdown_cell(entry.name),
+        markdown_cell(entry.family),
+        NOTHING, NOTHING, NOTHING, NOTHING, NOTHING,
+        estimate_shown(entry.stored),
+        NOTHING, NOTHING, NOTHING,
+        performance_shown(entry.performance),
+        f"estimated from {SHOWN[record.key.source]}, {fit}: {markdown_cell(worth(entry.stored))}",
+        f"{record.n_questions:,}" if record.n_questions else NOTHING,
+        NOTHING,
+        markdown_cell(entry.date),
+        _link("estimate", entry.stored.path, results),
     )  # fmt: skip
-    rows = []
-    for entry in entries:
-        for item in entry.records:
-            for row in item.record.summary:
-                mark: dict[Term, str] = dict.fromkeys(item.record.above_ceiling(row), " !")
-                rows.append(
-                    (
-                        markdown_cell(item.record.model.name),
-                        markdown_cell(item.record.key.task),
-                        str(item.record.key.seed),
-                        str(row.n_shots),
-                        _emergence_shown(row) + mark.get("emergence", ""),
-                        REFUSED if row.ceiling_bits is None else f"{row.ceiling_bits:.2f}",
-                        f"{row.exact_bits:.2f}",
-                        _value(row.macro) + mark.get("macro", ""),
-                        _value(row.micro) + mark.get("micro", ""),
-                        REFUSED if row.peak is None else f"{row.peak_block} ({_value(row.peak)}{mark.get('peak', '')})",
-                        shown(row.excess_over_twin, signed=True),
-                        shown(row.excess_over_random_words, signed=True),
-                        shown(row.shuffled),
-                        REFUSED if row.macro is None else f"{row.saturated_blocks} of {item.record.model.n_blocks}",
-                    )
-                )
-    return "### By task and shots\n\n" + table(header, rows)
 
 
-def _value(bits: Bits | None) -> str:
-    return REFUSED if bits is None else f"{bits.value_bits:.2f}"
+def kind_of(entry: Entry) -> str:
+    """Base or instruct, and what it was made from."""
+    return ", ".join(filter(None, (entry.model.variant, made_from_another(entry.model.name))))
 
 
-def _emergence_shown(row: ShotSummary) -> str:
-    """With its interval, and a star where it is above the exact emergence."""
-    if row.emergence is None:
-        return REFUSED
-    is_above = row.emergence.value_bits > row.exact_bits + half_width(row.emergence.error_bits)
-    return shown(row.emergence) + (" *" if is_above else "")
+def precision_of(entry: Entry) -> str:
+    """Of the weights, and of the arithmetic where it differs."""
+    model = entry.model
+    return model.precision if model.precision == model.dtype else f"{model.precision} in {model.dtype}"
 
 
-def _apart(
-    stored: Sequence[StoredRecord], rejected: Sequence[RejectedFile], ranked: set[str], results: str
-) -> list[str]:
-    lines = []
-    for item in stored:
-        if item.path in ranked or is_other_task(item.record):
-            continue
-        reason = _why_not_ranked(item.record)
-        link = f"[record]({url_path(f'{results}/{item.path}')})"
-        lines.append(
-            f"- {markdown_cell(item.record.model.name)}, {markdown_cell(item.record.key.task)}: {reason}; {link}"
-        )
-    lines += [f"- {markdown_cell(item.path)}: not a valid record: {markdown_cell(item.reason)}" for item in rejected]
-    return ["## Not ranked\n\n" + "\n".join(lines) + "\n"] if lines else []
+def is_above(entry: Entry) -> bool:
+    """Whether emergence is above its ceiling, which an estimator that bounds nothing may say."""
+    return entry.emergence[0] > entry.ceiling + ROUNDING_BITS
 
 
-def _why_not_ranked(record: EmergenceRecord) -> str:
-    if record.key.limit is not None or not record.is_enumerated:
-        return f"limited to {record.measurements['trained'].n_sequences:,} lists, for trying things out only"
-    last = record.summary[-1]
-    if last.emergence is None:
-        refusal = next(entry for entry in record.measurements["trained"].refusals if _is_needed(entry, last.position))
-        return (
-            f"{markdown_cell(record.key.estimator)} refused {last.refused_cells} of the cells that emergence at the "
-            f"last shot needs: {markdown_cell(refusal.reason)}"
-        )
-    return f"incomplete or superseded: a row needs the newest version of {', '.join(RANKED_TASKS)} at one seed"
+def performance_shown(performance: Performance | None) -> str:
+    """With the longer half of its interval, and the mode where it is not the usual one."""
+    if performance is None:
+        return NOTHING
+    mode = "" if performance.mode == "completion" else f" ({performance.mode})"
+    return with_half_width(performance.above_chance.value, performance.above_chance.longer_half) + mode
 
 
-def _is_needed(entry: Refused, position: int) -> bool:
-    """Whether one of the refused cells is part of emergence at the last position of the lists."""
-    is_macro_cell = entry.side == "macro" and any(column == position for _, column in entry.cells)
-    return is_macro_cell or entry.side == "micro"
+def estimate_shown(stored: StoredEstimate) -> str:
+    """The estimate with its 80 % interval, or why there is none."""
+    record = stored.record
+    between = record.intervals.get("80")
+    if between is None:
+        return f"{record.value_bits:.2f} (no interval: {record.n_families} families)"
+    return f"{record.value_bits:.2f} (80 %: {between.low:.2f} to {between.high:.2f})"
 
 
-def _link(item: StoredRecord, results: str, *, with_seed: bool) -> str:
-    text = markdown_cell(item.record.key.task) + (f" {item.record.key.seed}" if with_seed else "")
-    return f"[{text}]({url_path(f'{results}/{item.path}')})"
+def worth(stored: StoredEstimate) -> str:
+    """What an estimate is worth, in words: the held-out error of its fit, and whether that beats the baseline."""
+    record = stored.record
+    error = NOTHING if record.error_bits is None else f"{record.error_bits:.2f}"
+    baseline = NOTHING if record.baseline_error_bits is None else f"{record.baseline_error_bits:.2f}"
+    return (
+        f"held-out error {error} bits, {record.baseline} {baseline}; {len(record.trained_on)} models of "
+        f"{record.n_families} families; {'beats' if record.beats_baseline else 'does not beat'} its baseline"
+    )
 
 
-def _compared(difference: tuple[float, float] | None, *, n_seeds: int) -> str:
+def compared(difference: tuple[float, float] | None, *, n_seeds: int) -> str:
     """The difference with its interval and, where several seeds tell, whether it is one."""
     if difference is None:
         return REFUSED
@@ -407,23 +304,97 @@ def _compared(difference: tuple[float, float] | None, *, n_seeds: int) -> str:
     return f"{text} ({'above' if value > width else 'below' if value < -width else 'no difference'})"
 
 
-def _setting(item: StoredRecord) -> Setting:
-    key = item.record.key
-    return Setting(
-        preset=key.preset if key.preset != "custom" else f"custom {key.n_shots} of {key.n_names}",
-        estimator=key.estimator,
-        settings=json.dumps(key.settings, sort_keys=True),
-        method_version=key.method_version,
-    )
+def record_name(item: StoredDigest, entry: Entry) -> str:
+    """What a link to a record says."""
+    return item.record.key.task + (f" {item.record.key.seed}" if len(entry.seeds) > 1 else "")
 
 
-def _identity(item: StoredRecord) -> tuple[str, str, str, int | None]:
-    key = item.record.key
-    return key.model, key.files_sha256, key.dtype, item.record.bos_token
+def _notes(board: Board) -> str:
+    return "".join(f"- **{name}**: {text}\n" for name, text in notes(board))
 
 
-def _group(items: Iterable[StoredRecord], key_of: Callable[[StoredRecord], Key]) -> dict[Key, list[StoredRecord]]:
-    groups: dict[Key, list[StoredRecord]] = {}
-    for item in items:
-        groups.setdefault(key_of(item), []).append(item)
-    return groups
+def pretended(fits: Sequence[StoredFit]) -> list[StoredFit]:
+    """The fits that estimate emergence, whose held-out predictions are of open models taken for closed ones."""
+    return [item for item in fits if item.record.key.problem in ON_TRIAL]
+
+
+def verdict_of(record: FitRecord) -> str:
+    """Of what is on trial, alone."""
+    predictor = ON_TRIAL[record.key.problem]
+    return next((one.verdict for one in record.comparisons if one.predictor == predictor), "nothing is on trial")
+
+
+def _estimates(board: Board, results: str) -> list[str]:
+    """How good estimates are, shown on models that are measured as well."""
+    shown = pretended(board.fits)
+    beside = [item for item in board.estimates if item.record.measured_bits is not None]
+    if not shown and not beside:
+        return []
+    parts = [
+        "## How good are estimates?\n\nEach open model is taken for a closed one: its family is left out, its "
+        "emergence estimated from what is left, and held against what was measured.\n"
+    ]
+    if shown:
+        parts.append(_picture(results, CLOSED_PICTURE, "Estimated against measured emergence, each family held out"))
+        parts += [
+            f"- {_link(FROM[item.record.key.problem], item.path, results)}: {markdown_cell(verdict_of(item.record))}"
+            for item in shown
+        ]
+        parts.append("")
+    if beside:
+        parts.append(
+            table(
+                ("model", "from", "estimated (bits)", "measured (bits)", "worth", "estimate"),
+                [
+                    (
+                        markdown_cell(item.record.key.model),
+                        SHOWN[item.record.key.source],
+                        estimate_shown(item),
+                        f"{item.record.measured_bits:.2f}",
+                        markdown_cell(worth(item)),
+                        _link("record", item.path, results),
+                    )
+                    for item in beside
+                ],
+            )
+        )
+    return parts
+
+
+FROM = {"emergence": "from answers", "texts": "from text"}
+
+
+def _apart(board: Board, results: str) -> list[str]:
+    used = board.used
+    lines = [
+        f"- {markdown_cell(item.record.model.name)}, {markdown_cell(item.record.key.task)}: "
+        f"{markdown_cell(why_not_ranked(item.record, board.tasks))}; {_link('record', item.path, results)}"
+        for item in board.stored
+        if item.path not in used and not is_other_task(item.record)
+    ]
+    lines += [
+        f"- {markdown_cell(one.what)}: {markdown_cell(one.reason)}; {_link('record', one.path, results)}"
+        for one in board.unused
+        if one.reason != "measured as well"
+    ]
+    lines += [
+        f"- {markdown_cell(item.path)}: not a valid record: {markdown_cell(item.reason)}" for item in board.rejected
+    ]
+    return ["## Not ranked\n\n" + "\n".join(lines) + "\n"] if lines else []
+
+
+def why_not_ranked(record: Digest, tasks: Sequence[str] = RANKED_TASKS) -> str:
+    """Why a record is part of no row, in plain text."""
+    if record.key.limit is not None or not record.is_enumerated:
+        return f"limited to {record.n_sequences:,} lists, for trying things out only"
+    last = record.summary[-1]
+    if last.emergence is None:
+        return (
+            f"{record.key.estimator} refused {last.refused_cells} of the cells that emergence at the last shot needs: "
+            f"{record.refusal}"
+        )
+    return f"incomplete or superseded: a row needs the newest version of {', '.join(tasks)} at one seed"
+
+
+def _link(text: str, path: str, results: str) -> str:
+    return f"[{markdown_cell(text)}]({url_path(str(PurePosixPath(results) / path))})"

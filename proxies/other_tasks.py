@@ -1,4 +1,4 @@
-"""Records of tasks that make no rank -> their table in the leaderboard."""
+"""Records of tasks that make no rank -> their table among those by task."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from bench.escape import markdown_cell, url_path
 from bench.intervals import REFUSED, shown
-from bench.records import EmergenceRecord
-from bench.store import StoredRecord
+from proxies.digests import Digest, StoredDigest
 from proxies.markdown import table
 from tasks import RANKED_TASKS
 
@@ -23,12 +22,12 @@ same places and repeat where the task repeats.
 """
 
 
-def is_other_task(record: EmergenceRecord) -> bool:
+def is_other_task(record: Digest) -> bool:
     """Whether a record is whole, but of a task that makes no rank."""
     return record.key.task not in RANKED_TASKS and record.key.limit is None and record.summary[-1].emergence is not None
 
 
-def other_tasks_table(stored: Sequence[StoredRecord], *, results: str) -> list[str]:
+def other_tasks_table(stored: Sequence[StoredDigest], *, results: str) -> list[str]:
     """The heading and the table, or nothing where there are no such records.
 
     Args:
@@ -46,16 +45,15 @@ def other_tasks_table(stored: Sequence[StoredRecord], *, results: str) -> list[s
     return [HEADING + table(header, rows)] if rows else []
 
 
-def _row(item: StoredRecord, results: str) -> tuple[str, ...]:
+def _row(item: StoredDigest, results: str) -> tuple[str, ...]:
     record, last = item.record, item.record.summary[-1]
-    trained = record.measurements["trained"]
-    sizes = f"{record.key.n_shots} of {record.key.n_names}" if trained.names else f"{record.key.n_shots} tokens"
+    sizes = f"{record.key.n_shots} tokens" if record.is_text else f"{record.key.n_shots} of {record.key.n_names}"
     return (
         markdown_cell(record.key.task),
         markdown_cell(record.model.name),
         markdown_cell(record.key.estimator),
         str(record.key.seed),
-        f"{trained.n_sequences:,} ({sizes})",
+        f"{record.n_sequences:,} ({sizes})",
         f"{record.n_survivors} of {record.n_pool}",
         shown(last.emergence),
         REFUSED if last.ceiling_bits is None else f"{last.ceiling_bits:.2f}",

@@ -28,7 +28,10 @@ from bench.records import RecordKey
 from bench.run import run
 from bench.sources import HubSource, ModelEntry, pinned, source_revision
 from bench.store import Store
-from proxies.leaderboard import rankings, render
+from proxies.board import board_of
+from proxies.digests import digests_of
+from proxies.leaderboard import render
+from proxies.standings import rankings
 from tests.bench.test_query import request as query_request
 from tests.bench.test_run import Told
 from tests.bench.test_run import request as run_request
@@ -462,9 +465,9 @@ def test_records_of_a_model_and_what_is_derived_from_it_stand_side_by_side(folde
     assert twins[0] == twins[1] and len(set(twins)) == 3
     trained = [record.measurements["trained"].key.files_sha256 for record in (whole, rounded, cut, fresh)]
     assert len(set(trained + twins)) == 7
-    (ranking,) = rankings(Store(tmp_path).records()[0])
+    (ranking,) = rankings(digests_of(Store(tmp_path).records()[0]))
     assert {entry.model.name for entry in ranking[1]} == {"tiny", "tiny@int2", "tiny@blocks=1", "tiny@untrained"}
-    board = render(*Store(tmp_path).records())
+    board = render(board_of(digests_of(Store(tmp_path).records()[0])))
     for text in ("tiny@int2", "tiny@blocks=1", "tiny@untrained", "int2 (group 64) of float32"):
         assert f"| {markdown_cell(text)} " in board
     again = run(asked, Told())

@@ -1,0 +1,105 @@
+"""The command `bench leaderboard`: rebuilds the leaderboard, shows it, writes it as a page."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli_options import AsJson, Results, print_json, print_tables, task_names
+
+
+class SortBy(StrEnum):
+    """Columns that the table in the terminal can be sorted by."""
+
+    EMERGENCE = "emergence"
+    MODEL = "model"
+    FAMILY = "family"
+    PARAMETERS = "parameters"
+    CEILING = "ceiling"
+    OVER_TWIN = "over-twin"
+    OVER_RANDOM_WORDS = "over-random-words"
+    PERFORMANCE = "performance"
+    DATE = "date"
+
+
+_SHOWN = "What is shown here (the files always hold everything)"
+
+
+def leaderboard(
+    results: Results = Path("results"),
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("leaderboard.md"),
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the leaderboard as one page for a browser too.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if a file is not what the records give.")
+    ] = False,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Rows as means over these tasks, separated by commas.", rich_help_panel=_SHOWN),
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="Only this family.", rich_help_panel=_SHOWN)] = None,
+    measured: Annotated[
+        bool, typer.Option("--measured", help="Only measured rows, no estimated ones.", rich_help_panel=_SHOWN)
+    ] = False,
+    sort: Annotated[
+        SortBy, typer.Option(help="Column to sort by, the largest first.", rich_help_panel=_SHOWN)
+    ] = SortBy.EMERGENCE,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The smallest first.", rich_help_panel=_SHOWN)] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rebuild leaderboard.md with its tables and pictures from the records, and show it."""
+    from bench.errors import BenchError, UsageError
+    from bench.store import Store, write_whole
+    from bench.terminal import Bars, remark
+    from bench.terminal_leaderboard import View, leaderboard_tables
+    from proxies.board import board_of, read_board
+    from proxies.leaderboard import rows_as_data
+    from proxies.leaderboard_files import stale, write_leaderboard
+
+    if not results.is_dir():
+        raise UsageError(
+            f"there is no results folder {results}; run `bench run MODEL` first, or name one with --results"
+        )
+    store = Store(results)
+    with Bars("records") as bars:
+        board = read_board(store, bars, verify=check)
+    for file in board.rejected:
+        remark(f"left out: {file.path}: {file.reason}")
+    shown = board
+    if tasks is not None:
+        from bench.task_names import find_tasks
+
+        names = tuple(dict.fromkeys(task.name for task in find_tasks(task_names(tasks, "", None))))
+        shown = board_of(board.stored, performances=board.performances, tasks=names)
+    view = View(family=family, measured_only=measured, sort=sort.value, reverse=reverse)
+    families = sorted({entry.family for table in shown.tables for entry in table.entries})
+    if family is not None and family not in families:
+        raise UsageError(f"--family: no row is of '{family[:80]}'; there are {', '.join(families) or 'none'}")
+    if check:
+        old = stale(board, results, out)
+        if old:
+            raise BenchError(
+                f"{', '.join(map(str, old))}: not what the records in {results} give; rebuild with `bench leaderboard`"
+            )
+        paths: tuple[Path, ...] = ()
+    else:
+        paths = write_leaderboard(board, results, out)
+    if html is not None and not check:
+        from proxies.page import page
+        from proxies.page_fill import page_data
+
+        with Bars("records") as bars:
+            write_whole(html, page(page_data(board, store, html, bars)).encode())
+        paths = (*paths, html)
+    if as_json:
+        print_json(rows_as_data(shown))
+    else:
+        print_tables(leaderboard_tables(shown, view))
+    for path in paths:
+        remark(f"{path}: written")
+    if check:
+        remark(f"{out}: up to date, {len(board.stored)} records")

@@ -1,0 +1,227 @@
+"""What the leaderboard needs of an emergence record, a fiftieth of it; and how thousands of them are read in a second.
+
+Digests are kept in `.digests.sqlite` in the results folder, each with a stamp of the file that it was made of. A file
+whose stamp differs is read again; the whole database can be deleted at any time. Where it cannot be written, or
+another process holds it, everything is read from the records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from pydantic import ValidationError
+
+from bench.progress import Progress
+from bench.records import (
+    CONDITIONS,
+    Condition,
+    Date,
+    EmergenceRecord,
+    ModelInfo,
+    Name,
+    Positive,
+    RecordKey,
+    Refused,
+    Row,
+    ShotSummary,
+    Term,
+)
+from bench.store import EMERGENCE_FILES, RejectedFile, Store, StoredRecord, read_or_reject
+
+DIGEST_VERSION: Literal[1] = 1
+"""Raised when the same record would give another digest than before."""
+
+INDEX = ".digests.sqlite"
+
+KEPT_AT_A_TIME = 500
+"""Digests between two commits: what a killed run has to read again."""
+
+WAIT_SECONDS = 2.0
+"""For another process that writes; after that the records are read."""
+
+
+class Digest(Row):
+    """An emergence record without its matrices.
+
+    `summary` has the curve of the headline reading only. `sources` names each condition's measurement: those of one
+    name are one source of error. `above` holds, for each row of `summary`, the numbers that are above their ceilings.
+    """
+
+    version: Literal[1]
+    key: RecordKey
+    model: ModelInfo
+    bos_token: int | None
+    n_pool: Positive
+    n_survivors: Positive
+    n_sequences: Positive
+    is_text: bool
+    is_enumerated: bool
+    headline: Name
+    summary: tuple[ShotSummary, ...]
+    sources: dict[Condition, Name]
+    above: tuple[frozenset[Term], ...]
+    has_refusals: bool
+    refusal: str | None
+    """Why emergence at the last shot was refused, if it was."""
+    date: Date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDigest:
+    """A digest and where its record lies, relative to the results folder, with forward slashes."""
+
+    path: str
+    record: Digest
+
+
+def digest_of(record: EmergenceRecord) -> Digest:
+    """The digest of a record."""
+    trained = record.measurements["trained"]
+    headline, last = trained.headline, record.summary[-1]
+    refusal = None
+    if last.emergence is None:
+        refusal = next(entry.reason for entry in trained.refusals if _is_needed(entry, last.position))
+    return Digest(
+        version=DIGEST_VERSION,
+        key=record.key,
+        model=record.model,
+        bos_token=record.bos_token,
+        n_pool=record.n_pool,
+        n_survivors=record.n_survivors,
+        n_sequences=trained.n_sequences,
+        is_text=not trained.names,
+        is_enumerated=record.is_enumerated,
+        headline=headline,
+        summary=tuple(row.model_copy(update={"curve": {headline: row.curve[headline]}}) for row in record.summary),
+        sources={name: record.measurements[name].key.digest() for name in CONDITIONS},
+        above=tuple(record.above_ceiling(row) for row in record.summary),
+        has_refusals=any(measurement.refusals for measurement in record.measurements.values()),
+        refusal=refusal,
+        date=record.provenance.date,
+    )
+
+
+def _is_needed(entry: Refused, position: int) -> bool:
+    """Whether one of the refused cells is part of emergence at the last position of the lists."""
+    is_macro_cell = entry.side == "macro" and any(column == position for _, column in entry.cells)
+    return is_macro_cell or entry.side == "micro"
+
+
+def digests_of(stored: Iterable[StoredRecord]) -> tuple[StoredDigest, ...]:
+    """Digests of records that were read already."""
+    return tuple(StoredDigest(path=item.path, record=digest_of(item.record)) for item in stored)
+
+
+def read_digests(
+    store: Store, progress: Progress, *, verify: bool = False
+) -> tuple[tuple[StoredDigest, ...], tuple[RejectedFile, ...]]:
+    """Digests of all emergence records in path order, and the files that are none.
+
+    Args:
+        verify: read every record, whatever the index says.
+    """
+    found: list[StoredDigest] = []
+    rejected: list[RejectedFile] = []
+    with _Index(store.root) as index:
+        known = {} if verify else index.all()
+        stamps = {path.relative_to(store.root).as_posix(): path for path in sorted(store.root.glob(EMERGENCE_FILES))}
+        fresh = {path: known.get((path, _stamp(file))) for path, file in stamps.items()}
+        progress.plan(sum(digest is None for digest in fresh.values()))
+        for path, digest in fresh.items():
+            if digest is not None:
+                found.append(StoredDigest(path=path, record=digest))
+                continue
+            stamp = _stamp(stamps[path])  # before it is read: a file that changes meanwhile is read again next time
+            record = read_or_reject(stamps[path], path, EmergenceRecord)
+            progress.block("reading records")
+            if isinstance(record, RejectedFile):
+                rejected.append(record)
+                continue
+            digest = digest_of(record)
+            index.keep(path, stamp, digest)
+            found.append(StoredDigest(path=path, record=digest))
+        index.forget(path for path, _ in known if path not in stamps)
+    return tuple(found), tuple(rejected)
+
+
+def _stamp(file: Path) -> str:
+    """Differs after every write: a rename over a file changes its inode, a write into it its change time."""
+    try:
+        found = file.stat()
+    except OSError:  # gone meanwhile, or a link to nowhere
+        return ""
+    return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
+
+
+class _Index:
+    """The database of digests in a results folder; without a say in what is found, only in how fast."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / INDEX
+        self._connection: sqlite3.Connection | None = None
+        self._n_unsaved = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except sqlite3.OperationalError:  # a folder that cannot be written, or another process at work
+            self._connection = None
+        except sqlite3.DatabaseError:  # no database: half a disk block, someone's joke
+            with contextlib.suppress(OSError, sqlite3.Error):
+                self._path.unlink()
+                self._open()
+        return self
+
+    def _open(self) -> None:
+        self._connection = sqlite3.connect(self._path, timeout=WAIT_SECONDS)
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL)"
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.commit()
+            self._connection.close()
+
+    def all(self) -> dict[tuple[str, str], Digest]:
+        """Digests by path and stamp; one that is not valid is not there."""
+        return dict(self._rows())
+
+    def _rows(self) -> Iterator[tuple[tuple[str, str], Digest]]:
+        if self._connection is None:
+            return
+        with contextlib.suppress(sqlite3.Error):
+            for path, stamp, text in self._connection.execute("SELECT path, stamp, digest FROM digests"):
+                with contextlib.suppress(ValidationError):
+                    yield (path, stamp), Digest.model_validate_json(text)
+
+    def keep(self, path: str, stamp: str, digest: Digest) -> None:
+        """Write a digest; the next one is found without its record."""
+        if self._write("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (path, stamp, digest.model_dump_json())):
+            self._n_unsaved += 1
+            if self._n_unsaved % KEPT_AT_A_TIME == 0 and self._connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.commit()
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Drop the digests of files that are no more."""
+        for path in paths:
+            self._write("DELETE FROM digests WHERE path = ?", (path,))
+
+    def _write(self, statement: str, values: tuple[str, ...]) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            self._connection.execute(statement, values)
+        except (sqlite3.Error, UnicodeEncodeError):  # a full disk; a file name that is no text
+            return False
+        return True
