@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import typer
 
 from bench import __version__, cli_completion
+from bench.cli_add import add
 from bench.cli_collect import collect
 from bench.cli_export import export, schema
 from bench.cli_fit import estimate, features, fit, ledger_app
@@ -163,6 +164,7 @@ def run(
         remark(line)
 
 
+app.command()(add)
 app.command()(query)
 app.command()(collect)
 app.command()(probe)

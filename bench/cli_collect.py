@@ -29,7 +29,9 @@ from bench.cli_service import (
     TokenLimitParameter,
     UsdPerMillionInput,
     UsdPerMillionOutput,
+    redact_key,
     refuse_given,
+    service_of,
 )
 
 _SERVICE_OPTIONS = (
@@ -128,9 +130,6 @@ def collect(
 
     Without --base-url and --api-key-env the model is loaded here. What has an answer is never asked again.
     """
-    from bench.answering import Service
-    from bench.api.budget import Budget
-    from bench.api.retry import Limits
     from bench.collect import CollectRequest
     from bench.collect import collect as gather
     from bench.collect import dry_run as plan
@@ -154,28 +153,7 @@ def collect(
     else:
         why = "only says how a service is asked; give --base-url or --api-key-env, or leave it out"
         refuse_given(context, _SERVICE_OPTIONS, why)
-    budget = Budget(
-        max_requests=max_requests,
-        max_tokens_total=max_tokens_total,
-        max_usd=max_usd,
-        usd_per_million_input=usd_per_million_input,
-        usd_per_million_output=usd_per_million_output,
-    )
-    limits = Limits(
-        max_attempts=max_attempts,
-        attempt_seconds=timeout,
-        total_seconds=deadline,
-        max_concurrency=max_concurrency,
-        rate_per_second=rate_limit,
-    )
-    service = Service(
-        base_url=base_url,
-        key_variable=api_key_env,
-        limits=limits,
-        budget=budget,
-        token_limit_parameter=token_limit_parameter,
-        send_temperature=not no_temperature,
-    )
+    service = service_of(context)
     file = read_prompts(prompts)
     if file.n_repeated:
         remark(f"{prompts}: {file.n_repeated} lines repeat a prompt; each is asked once")
@@ -210,11 +188,7 @@ def collect(
         else:
             print_tables(plan_tables(planned))
         return
-    if api_key_env is not None:
-        from bench.api.redaction import Redactor, install_excepthook
-        from bench.api.secret import read_key
-
-        install_excepthook(Redactor((read_key(api_key_env),)))
+    redact_key(api_key_env)
     with Bars("prompts") as bars:
         outcome = gather(request, bars)
     record = outcome.record

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench import cli_completion
 from bench.cli_options import AsJson, Results, print_json, print_tables, task_names
+
+if TYPE_CHECKING:
+    from bench.store import Store
+    from proxies.board import Board
 
 
 class SortBy(StrEnum):
@@ -39,7 +44,11 @@ def leaderboard(
     ] = False,
     tasks: Annotated[
         str | None,
-        typer.Option(help="Rows as means over these tasks, separated by commas.", rich_help_panel=_SHOWN),
+        typer.Option(
+            help="Rows as means over these tasks, separated by commas.",
+            autocompletion=cli_completion.task_list,
+            rich_help_panel=_SHOWN,
+        ),
     ] = None,
     family: Annotated[str | None, typer.Option(help="Only this family.", rich_help_panel=_SHOWN)] = None,
     measured: Annotated[
@@ -53,7 +62,7 @@ def leaderboard(
 ) -> None:
     """Rebuild leaderboard.md with its tables and pictures from the records, and show it."""
     from bench.errors import BenchError, UsageError
-    from bench.store import Store, write_whole
+    from bench.store import Store
     from bench.terminal import Bars, remark
     from bench.terminal_leaderboard import View, leaderboard_tables
     from proxies.board import board_of, read_board
@@ -89,12 +98,7 @@ def leaderboard(
     else:
         paths = write_leaderboard(board, results, out)
     if html is not None and not check:
-        from proxies.page import page
-        from proxies.page_fill import page_data
-
-        with Bars("records") as bars:
-            write_whole(html, page(page_data(board, store, html, bars)).encode())
-        paths = (*paths, html)
+        write_page(board, store, html)
     if as_json:
         print_json(rows_as_data(shown))
     else:
@@ -103,3 +107,15 @@ def leaderboard(
         remark(f"{path}: written")
     if check:
         remark(f"{out}: up to date, {len(board.stored)} records")
+
+
+def write_page(board: Board, store: Store, path: Path) -> None:
+    """Write the leaderboard as one page for a browser."""
+    from bench.store import write_whole
+    from bench.terminal import Bars, remark
+    from proxies.page import page
+    from proxies.page_fill import page_data
+
+    with Bars("models") as bars:
+        write_whole(path, page(page_data(board, store, path, bars)).encode())
+    remark(f"{path}: written")

@@ -11,6 +11,7 @@ import typer
 from bench import cli_completion
 from bench.cli_options import AsJson, TaskFiles, Tasks, numbers, print_json, print_tables, task_names
 from bench.cli_service import (
+    SERVICE_OPTIONS,
     ApiKeyEnv,
     BaseUrl,
     Cache,
@@ -29,20 +30,18 @@ from bench.cli_service import (
     TokenLimitParameter,
     UsdPerMillionInput,
     UsdPerMillionOutput,
+    redact_key,
     refuse_given,
+    service_of,
 )
 
-_SERVICE_OPTIONS = (
-    "max_concurrency", "rate_limit", "timeout", "deadline", "max_attempts", "max_requests", "max_tokens_total",
-    "max_usd", "token_limit_parameter", "no_temperature",
-)  # fmt: skip
 _PROCESS_OPTIONS = ("revision", "dtype", "device")
 _QUESTION_OPTIONS = ("shots", "n_queries", "mode", "seed", "max_tokens", "base_url", "api_key_env", "cache")
-_OF_PROCESS = ("only says how a service is asked; give --base-url or --api-key-env, or leave it out", _SERVICE_OPTIONS)
+_OF_PROCESS = ("only says how a service is asked; give --base-url or --api-key-env, or leave it out", SERVICE_OPTIONS)
 _OF_SERVICE = ("only says how a model is loaded here, not which one a service takes", _PROCESS_OPTIONS)
 _OF_REPLAY = (
     "has no say in a replay, where the file decides",
-    (*_QUESTION_OPTIONS, *_PROCESS_OPTIONS, *_SERVICE_OPTIONS),
+    (*_QUESTION_OPTIONS, *_PROCESS_OPTIONS, *SERVICE_OPTIONS),
 )
 
 
@@ -113,10 +112,8 @@ def query(
 
     Without --base-url and --api-key-env the model is loaded here. What has an answer is never asked again.
     """
-    from bench.api.budget import Budget
-    from bench.api.retry import Limits
     from bench.errors import BenchError
-    from bench.query import QueryOutcome, QueryRequest, Service, unanswered_samples
+    from bench.query import QueryOutcome, QueryRequest, unanswered_samples
     from bench.query import dry_run as plan
     from bench.query import query as ask
     from bench.store import Store
@@ -126,29 +123,8 @@ def query(
 
     why, names = _OF_REPLAY if replay else _OF_SERVICE if base_url or api_key_env else _OF_PROCESS
     refuse_given(context, names, why)
-    service = None
-    budget = Budget(
-        max_requests=max_requests,
-        max_tokens_total=max_tokens_total,
-        max_usd=max_usd,
-        usd_per_million_input=usd_per_million_input,
-        usd_per_million_output=usd_per_million_output,
-    )
-    if base_url is not None or api_key_env is not None:
-        service = Service(
-            base_url=base_url,
-            key_variable=api_key_env,
-            limits=Limits(
-                max_attempts=max_attempts,
-                attempt_seconds=timeout,
-                total_seconds=deadline,
-                max_concurrency=max_concurrency,
-                rate_per_second=rate_limit,
-            ),
-            budget=budget,
-            token_limit_parameter=token_limit_parameter,
-            send_temperature=not no_temperature,
-        )
+    asked = service_of(context)  # its caps are looked at even where they have no say
+    service = asked if base_url is not None or api_key_env is not None else None
     request = QueryRequest(
         model=model,
         tasks=find_tasks(task_names(tasks, "all", task_file), files=task_file or ()),
@@ -180,11 +156,7 @@ def query(
         else:
             print_tables(dry_run_tables(planned))
         return
-    if api_key_env is not None:
-        from bench.api.redaction import Redactor, install_excepthook
-        from bench.api.secret import read_key
-
-        install_excepthook(Redactor((read_key(api_key_env),)))
+    redact_key(api_key_env)
     outcomes: list[QueryOutcome] = []
     try:
         if replay is not None:

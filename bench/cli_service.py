@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from bench.answering import Service
 
 SERVICE, BUDGET, HERE = "A service", "What this run may cost", "A model that is loaded here"
 """Headings in the help."""
@@ -58,6 +61,13 @@ Dtype = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=HERE)]
 
 
+SERVICE_OPTIONS = (
+    "max_concurrency", "rate_limit", "timeout", "deadline", "max_attempts", "max_requests", "max_tokens_total",
+    "max_usd", "token_limit_parameter", "no_temperature",
+)  # fmt: skip
+"""Names of the options that say how a service is asked."""
+
+
 def refuse_given(context: typer.Context, names: tuple[str, ...], why: str) -> None:
     """Refuse options that would be passed over in silence."""
     from bench.errors import UsageError
@@ -66,3 +76,41 @@ def refuse_given(context: typer.Context, names: tuple[str, ...], why: str) -> No
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"--{name.replace('_', '-')} {why}")
+
+
+def service_of(context: typer.Context) -> Service:
+    """The service that the options of a command describe; its budget holds for a model that is loaded here too."""
+    from bench.answering import Service
+    from bench.api.budget import Budget
+    from bench.api.retry import Limits
+
+    given = context.params
+    return Service(
+        base_url=given["base_url"],
+        key_variable=given["api_key_env"],
+        limits=Limits(
+            max_attempts=given["max_attempts"],
+            attempt_seconds=given["timeout"],
+            total_seconds=given["deadline"],
+            max_concurrency=given["max_concurrency"],
+            rate_per_second=given["rate_limit"],
+        ),
+        budget=Budget(
+            max_requests=given["max_requests"],
+            max_tokens_total=given["max_tokens_total"],
+            max_usd=given["max_usd"],
+            usd_per_million_input=given["usd_per_million_input"],
+            usd_per_million_output=given["usd_per_million_output"],
+        ),
+        token_limit_parameter=given["token_limit_parameter"],
+        send_temperature=not given["no_temperature"],
+    )
+
+
+def redact_key(api_key_env: str | None) -> None:
+    """Keep the key out of every traceback from here on."""
+    if api_key_env is not None:
+        from bench.api.redaction import Redactor, install_excepthook
+        from bench.api.secret import read_key
+
+        install_excepthook(Redactor((read_key(api_key_env),)))

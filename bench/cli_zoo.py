@@ -57,7 +57,7 @@ def zoo(
         found = plan(jobs, out, bars)
     if not as_json:
         print_tables(zoo_tables(found))
-    work = _Work(out=out, is_quiet=as_json)
+    work = Work(out=out, is_quiet=as_json)
     try:
         if not dry_run:
             work.do(found.todo)
@@ -73,11 +73,12 @@ def zoo(
 
 
 @dataclass(kw_only=True)
-class _Work:
+class Work:
     """Jobs that are done one after the other, and what has become of them."""
 
     out: Path
     is_quiet: bool
+    device: str = "cpu"
     written: list[str] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
 
@@ -106,7 +107,7 @@ class _Work:
         outcomes: list[RunOutcome | QueryOutcome] = []
         try:
             with Bars("blocks" if part.job.kind == "emergence" else "questions") as bars:
-                for outcome in carry_out(part, self.out, bars):
+                for outcome in carry_out(part, self.out, bars, device=self.device):
                     outcomes.append(outcome)
         except StorageError:  # nor could anything else be written
             raise

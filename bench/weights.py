@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def has_weights(folder: Path) -> bool:
     """Whether all safetensors files of the folder are there."""
     files = weight_files(folder)
     return bool(files) and all(file.is_file() for file in files)
+
+
+def n_stored_parameters(folder: Path) -> int:
+    """Numbers in the weight files, from their headers alone; a tied matrix is stored once."""
+    n = 0
+    for file in weight_files(folder):
+        with safe_open(file, framework="numpy") as tensors:
+            n += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return n
 
 
 def tokenizer_files(folder: Path) -> tuple[Path, ...]:

@@ -257,22 +257,24 @@ def plan(jobs: Sequence[Job], out: Path, progress: Progress) -> ZooPlan:
     if any(part.missing for part in parts):
         progress.stage("reading how long records took")
         known = timings(Store(out))
-        parts = [_timed(part, known) for part in parts]
+        parts = [_timed(part, known, weights) for part in parts]
     return ZooPlan(jobs=tuple(parts))
 
 
-def carry_out(part: JobPlan, out: Path, progress: Progress) -> Iterator[RunOutcome | QueryOutcome]:
+def carry_out(
+    part: JobPlan, out: Path, progress: Progress, *, device: str = "cpu"
+) -> Iterator[RunOutcome | QueryOutcome]:
     """Measure what a job lacks.
 
     Raises:
         UsageError: it cannot be measured.
     """
     if part.job.kind == "performance":
-        yield from query(_query_request(part.job, part.missing, out), progress)
+        yield from query(replace(_query_request(part.job, part.missing, out), device=device), progress)
     else:
         from bench.run import run
 
-        yield from run(_run_request(part.job, part.missing, out), progress)
+        yield from run(replace(_run_request(part.job, part.missing, out), device=device), progress)
 
 
 def as_data(found: ZooPlan) -> dict[str, object]:
@@ -365,10 +367,11 @@ def _scale(n_parameters: int, n_recorded: int) -> float:
     return 1.0 if 1 / SAME_SIZE <= ratio <= SAME_SIZE else max(ratio, LEAST_SCALE)
 
 
-def _timed(part: JobPlan, known: Sequence[Timing]) -> JobPlan:
+def _timed(part: JobPlan, known: Sequence[Timing], weights: ZooWeights) -> JobPlan:
     if not part.missing:
         return part
     entry = resolve(part.job.model)
+    entry = replace(entry, n_parameters=weights.n_parameters(entry))
     estimates = [estimated_seconds(known, part.job, task, entry) for task in part.missing]
     told = [seconds for seconds in estimates if seconds is not None]
     return replace(part, seconds=sum(told), n_untimed=len(estimates) - len(told))

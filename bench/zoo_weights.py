@@ -45,6 +45,24 @@ class ZooWeights:
             raise found
         return found
 
+    def n_parameters(self, entry: ModelEntry) -> int | None:
+        """As the catalog says, else as many numbers as are stored; None where that cannot be read.
+
+        Raises:
+            ModelError: the model cannot be had.
+        """
+        if entry.n_parameters is not None:
+            return entry.n_parameters
+        from safetensors import SafetensorError
+
+        from bench.fetch import fetch
+        from bench.weights import n_stored_parameters
+
+        try:
+            return n_stored_parameters(fetch(entry.original or entry)) or None
+        except (OSError, SafetensorError):  # the run itself says what is wrong with them
+            return None
+
     def _identify(self, entry: ModelEntry) -> WeightsIdentity:
         from bench.models import identify
 

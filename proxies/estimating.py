@@ -58,6 +58,33 @@ def estimate_from_performance(request: FitRequest, model: str, *, family: str | 
     return _kept(request, estimate, outcome, PERFORMANCE, measured=_measured(rows, model))
 
 
+def estimate_again(request: FitRequest, progress: Progress) -> tuple[list[Estimated], list[str]]:
+    """Estimate anew, from answers, every model whose estimate is by a fit that other records have made void.
+
+    Returns:
+        The new estimates, and one line for each that cannot be made any more, or is from text.
+    """
+    store = Store(request.results)
+    current = {item.record.key.digest() for item in store.fits()[0]}
+    done, left = [], []
+    for item in store.estimates()[0]:
+        key = item.record.key
+        if key.fit_sha256 in current:
+            continue
+        if key.source == "text":
+            left.append(
+                f"{key.model}: estimated from text by a fit of before; run `bench estimate` with the text again"
+            )
+            continue
+        alike = replace(request, mode=key.mode, seed=key.seed)
+        alike.__dict__["frame"] = request.frame  # the same cells; reading them takes seconds
+        try:
+            done.append(estimate_from_performance(alike, key.model, family=key.family, progress=progress))
+        except UsageError as error:
+            left.append(f"{key.model}: {error}")
+    return done, left
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextFit:
     """The fit of emergence on texts read by one proxy, and how they were read: another text must be read alike."""

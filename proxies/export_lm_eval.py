@@ -34,10 +34,7 @@ def lm_eval_files(selection: Selection) -> Iterator[tuple[str, bytes]]:
     for run in selection.runs:
         date = date_id(run.date)
         samples = {path: samples_of(selection.results, item) for path, item in _records(run).items()}
-        logged = {
-            task_name(one): [_logged(one, sample) for sample in samples[one.stored.path][one.cell.n_shots]]
-            for one in run.answered
-        }
+        logged = {task_name(one): _logged(one, samples[one.stored.path][one.cell.n_shots]) for one in run.answered}
         yield f"{run.folder}/results_{date}.json", dumped(_results(run, logged), indent=2)
         for name, lines in logged.items():
             yield f"{run.folder}/samples_{name}_{date}.jsonl", b"".join(dumped(line) + b"\n" for line in lines)
@@ -182,8 +179,13 @@ def _generation(one: Answered) -> Json:
     return found
 
 
-def _logged(one: Answered, sample: Sample) -> Json:
-    """A line of a samples file."""
+def _logged(one: Answered, samples: Sequence[Sample]) -> list[Json]:
+    """The lines of a samples file."""
+    generation = _generation(one)
+    return [_line(one, sample, generation) for sample in samples]
+
+
+def _line(one: Answered, sample: Sample, generation: Json) -> Json:
     doc, target = _document(one, sample)
     metrics = {"acc": float(sample.is_correct is True), "repeats": float(sample.is_repeat is True)}
     names = _metric_names(one.cell)
@@ -191,7 +193,7 @@ def _logged(one: Answered, sample: Sample) -> Json:
         "doc_id": sample.index,
         "doc": doc,
         "target": target,
-        "arguments": {"gen_args_0": {"arg_0": sample.prompt, "arg_1": _generation(one)}},
+        "arguments": {"gen_args_0": {"arg_0": sample.prompt, "arg_1": generation}},
         "resps": [[sample.reply]],
         "filtered_resps": [sample.reply],
         "filter": FILTER,

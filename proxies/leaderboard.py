@@ -105,7 +105,13 @@ def notes(board: Board) -> list[tuple[str, str]]:
 def rows_as_data(board: Board) -> list[dict[str, object]]:
     """The rows for machines, in the order of the leaderboard; numbers in bits, with half their 95 % interval."""
     return [
-        {"rank": place, "preset": standing.setting.preset, "estimator": standing.setting.estimator} | _as_data(entry)
+        {
+            "rank": place,
+            "name": entry.name,
+            "preset": standing.setting.preset,
+            "estimator": standing.setting.estimator,
+        }
+        | _as_data(entry)
         for standing in board.tables
         for place, entry in zip(places(standing.entries), standing.entries, strict=True)
     ]
