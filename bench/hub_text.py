@@ -84,7 +84,7 @@ def read_sentences(source: HubText) -> list[str]:
         from datasets import load_dataset
     except ImportError as error:
         raise UsageError(
-            "texts from the hub need the extra: pip install 'emergence-bench[datasets]'; "
+            "texts from the hub need one more library: pip install datasets; "
             "--text FILE takes any plain-text file, and text-sample comes with the package"
         ) from error
     from pathlib import Path

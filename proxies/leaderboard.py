@@ -16,7 +16,17 @@ from proxies.digests import Digest, StoredDigest
 from proxies.kinds import made_from_another
 from proxies.markdown import table
 from proxies.other_tasks import is_other_task
-from proxies.standings import SHOWN, AnyEntry, Entry, EstimatedEntry, Performance, Setting, Standing, places
+from proxies.standings import (
+    MEASURED_TOO,
+    SHOWN,
+    AnyEntry,
+    Entry,
+    EstimatedEntry,
+    Performance,
+    Setting,
+    Standing,
+    places,
+)
 from tasks import PERFORMANCE_SHOTS, PERFORMANCE_TASKS, RANKED_TASKS
 
 FOLDER = "leaderboard"
@@ -381,7 +391,7 @@ def _apart(board: Board, results: str) -> list[str]:
     lines += [
         f"- {markdown_cell(one.what)}: {markdown_cell(one.reason)}; {_link('record', one.path, results)}"
         for one in board.unused
-        if one.reason != "measured as well"
+        if one.reason != MEASURED_TOO
     ]
     lines += [
         f"- {markdown_cell(item.path)}: not a valid record: {markdown_cell(item.reason)}" for item in board.rejected

@@ -39,7 +39,7 @@ from proxies.page_data import (
     ShotPoint,
 )
 from proxies.performance import cells_of
-from proxies.standings import SHOWN, AnyEntry, Entry, EstimatedEntry, Performance, mean_over, places
+from proxies.standings import MEASURED_TOO, SHOWN, AnyEntry, Entry, EstimatedEntry, Performance, mean_over, places
 from tasks import PERFORMANCE_TASKS
 
 INTRODUCTION = (
@@ -210,7 +210,9 @@ class _Filler:
             points.append(
                 FitPoint(
                     label=row.model + cell,
-                    family=row.family if record.fold_unit == "family" else f"{row.n_shots} shots",
+                    family=row.family
+                    if record.fold_unit == "family"
+                    else f"{row.n_shots} shot" + ("" if row.n_shots == 1 else "s"),
                     truth=row.truth,
                     predicted=said,
                     low=None if between is None else between.low,
@@ -240,7 +242,9 @@ class _Filler:
             if item.path not in used and not is_other_task(item.record)
         ]
         found += [
-            Apart(what=one.what, reason=one.reason, record=self._link("record", one.path)) for one in self._board.unused
+            Apart(what=one.what, reason=one.reason, record=self._link("record", one.path))
+            for one in self._board.unused
+            if one.reason != MEASURED_TOO
         ]
         found += [
             Apart(what=file.path, reason=f"not a valid record: {file.reason}", record=None)

@@ -180,6 +180,9 @@ def standings(
     return [Standing(setting=setting, entries=tuple(_ordered(entries))) for setting, entries in rows], apart
 
 
+MEASURED_TOO = "measured as well"
+"""Why most estimates have no row: they are there to be held against the measurement."""
+
 SHOWN: dict[Source, Literal["answers", "text"]] = {"performance": "answers", "text": "text"}
 
 
@@ -195,7 +198,7 @@ def _why_no_row(
     if not tables:
         return f"no model is measured by {record.key.estimator}"
     if any(isinstance(entry, Entry) and entry.name == record.key.model for entries in tables for entry in entries):
-        return "measured as well"
+        return MEASURED_TOO
     if record.key.fit_sha256 not in {fit.record.key.digest() for fit in fits if fit.path == record.fit}:
         return f"by a fit that has been made anew since; run `bench estimate {record.key.model}` again"
     return None

@@ -9,30 +9,15 @@ from pathlib import Path
 import pytest
 
 from bench import __version__
-from bench.cli import main
 from bench.escape import markdown_cell, printable
 from bench.estimators import ESTIMATORS
 from bench.intervals import with_interval
 from bench.store import Store
 from tasks import TASKS
+from tests.bench.conftest import Answer
 from tests.bench.picky_estimator import Picky
 from tests.bench.tiny_models import save_list_model
 from tests.record_factory import make_record
-
-Answer = tuple[int, str, str]
-
-
-@pytest.fixture
-def bench(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Runs a command in this process; gives status, stdout and stderr."""
-
-    def call(*arguments: str) -> Answer:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -11,29 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
 from bench.schemas import KINDS, schema_text
 from bench.store import Store
 from proxies.export_table import COLUMNS
 from tasks import RANKED_TASKS
+from tests.bench.conftest import Answer
 from tests.performance_factory import make_performance
 from tests.record_factory import make_record
 
-Answer = tuple[int, str, str]
 HOSTILE = "[red]=evil[/red]\x1b[31m\n| <b>`x`"
-
-
-@pytest.fixture
-def bench(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Runs a command in this process; gives status, stdout and stderr."""
-
-    def call(*arguments: str | Path) -> Answer:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 
 import proxies.fits
-from bench.cli import main
 from bench.store import Store
 from proxies.features import COLUMNS
 from proxies.frames import as_csv, as_parquet, read_cells
+from tests.bench.conftest import Answer
 from tests.planted_zoo import (
     TASKS,
     emergence_record,
@@ -32,7 +32,6 @@ from tests.planted_zoo import (
     write_zoo,
 )
 
-Answer = tuple[int, str, str]
 ROOT = Path(__file__).parent.parent.parent
 N_FAMILIES = 4
 TO_COME = [("f0-m", TASKS[0])]
@@ -40,19 +39,6 @@ ASKED_ENOUGH = ("f0-m", "f3-s")
 """Models that were asked on enough tasks for a fit of their own."""
 NOT_ASKED = [(model.name, task) for model in models(N_FAMILIES) if model.name not in ASKED_ENOUGH for task in TASKS[7:]]
 HOSTILE = "[red]evil[/red]\x1b[31m\n| <b>`x`"
-
-
-@pytest.fixture
-def bench(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Runs a command in this process; gives status, stdout and stderr."""
-
-    def call(*arguments: str | Path) -> Answer:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture(autouse=True)

@@ -93,5 +93,5 @@ def test_a_data_set_that_cannot_be_had_is_refused_with_the_remedy(monkeypatch: p
     with pytest.raises(UsageError, match=r"Open-Orca/OpenOrca cannot be read \(ConnectionError: no route\); without"):
         read_sentences(HUB_TEXTS["openorca"])
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UsageError, match=r"need the extra: pip install 'emergence-bench\[datasets\]'"):
+    with pytest.raises(UsageError, match=r"need one more library: pip install datasets"):
         read_sentences(HUB_TEXTS["openorca"])
