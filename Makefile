@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 # The main job on real weights: fetch SmolLM2-135M, measure it with all controls, write records and a leaderboard.
 demo: $(READY)
 	$(BIN)/bench run smollm2-135m-instruct --out demo/results
-	$(BIN)/bench leaderboard --results demo/results --out demo/leaderboard.md
+	$(BIN)/bench leaderboard --results demo/results --out demo/leaderboard.md --html demo/leaderboard.html
 
 # One worker a core, at most four, each with one thread: workers with several threads wait for each other.
 test: $(READY)

@@ -15,16 +15,31 @@ from bench.query import scored
 from bench.records import EmergenceRecord, Measurement
 from bench.store import Store, StoredPerformance, samples_path
 from bench.summary import ceiling_of, emergence_of, summarise
+from proxies.board import read_board
 from proxies.calibration import bars_as_markdown, report
 from proxies.calibration_picture import picture
+from proxies.leaderboard_files import stale
 from proxies.noise_scale import render, scale_rows
 from proxies.performance import report as performance_report
 from proxies.performance_picture import picture as performance_picture
+from proxies.standings import EstimatedEntry
 from tasks import LISTS, PAIRS, RANKED_TASKS, load_task
 from tasks.queries import Scorer, questions, request_text
 from tasks.task import ListTask, PairTask
 
 ROOT = Path(__file__).parent.parent
+
+
+class Unheard:
+    """Progress that nobody watches."""
+
+    def stage(self, text: str) -> None: ...
+
+    def plan(self, n_units: int) -> None: ...
+
+    def block(self, text: str) -> None: ...
+
+
 STORED, REJECTED = Store(ROOT / "results").records()
 RECORDS = {item.path: item.record for item in STORED}
 ROUNDING = 1e-4
@@ -160,6 +175,25 @@ def test_the_readme_quotes_the_leaderboard() -> None:
     for line in quoted:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert any(all(cell in row for cell in cells) for row in board.splitlines()), line
+
+
+def test_the_readme_tells_what_the_served_model_was_estimated_at() -> None:
+    """Its own family left out; in the same breath what the same weights are measured at, and what the fit is worth."""
+    board = read_board(Store(ROOT / "results"), Unheard())
+    (table,) = board.tables
+    by_name = {entry.name: entry for entry in table.entries}
+    estimated, measured = by_name["smollm2-135m-instruct-served"], by_name["smollm2-135m-instruct"]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"The estimate is {estimated.bits:.2f} bits, the measurement {measured.bits:.2f}" in readme
+    assert "and the fit does not beat the mean of the other families" in readme
+    assert isinstance(estimated, EstimatedEntry) and not estimated.may_rank
+    record = estimated.stored.record
+    assert record.baseline == "the mean" and not any(name.startswith("smollm2") for name in record.trained_on)
+
+
+def test_the_committed_leaderboard_is_what_the_committed_records_give() -> None:
+    root = ROOT / "results"
+    assert stale(read_board(Store(root), Unheard(), verify=True), root, ROOT / "leaderboard.md") == []
 
 
 PERFORMANCES, BROKEN = Store(ROOT / "results").performances()

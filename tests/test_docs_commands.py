@@ -28,7 +28,7 @@ RUN = (
     r"bench (query|collect) \S+ .*--dry-run",
     r"bench query far-away .*--write-prompts questions\.jsonl",
     r"bench collect --openings-of text-sample .*",
-    r"bench leaderboard --results my-results --out my-leaderboard\.md",
+    r"bench leaderboard (--results my-results --out my-leaderboard\.md|--html board\.html)",
 )
 """Executed, in the order of the pages, in one folder: no network, no service, seconds."""
 
@@ -55,6 +55,7 @@ ONLY_PARSED = {
         r"bench zoo.*",
     ),
     "it writes into the committed results": (r"bench leaderboard",),
+    "it changes the reader's shell": (r"bench --install-completion",),
 }
 """Why the others are not executed. The first pattern that fits a command decides; `RUN` comes before."""
 
