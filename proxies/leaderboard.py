@@ -51,9 +51,13 @@ COLUMNS: dict[str, str] = {
     "rank": "place among measured models as published and estimates whose fit beats its baseline; derived models "
     "(`@int4`: weights of the blocks rounded to 4 bits), checkpoints of a training and other estimates have a row and "
     "no rank.",
+    "model, family": "as in the catalog, or the name of the folder and its architecture; a service as it calls itself, "
+    "and the family that was held out of its estimate.",
     "parameters": f"as counted in the weights; {NOTHING} where nobody says.",
+    "type": "base or instruct, and how it came out of another model, if it did.",
     "precision": "of the stored weights, and of the arithmetic where it differs.",
     "BOS": "whether a begin-of-sequence token stands before macro and micro inputs alike.",
+    "revision": "which weights: the beginning of a commit of the hub, or of a hash of the files.",
     "emergence": f"mean over blocks and over the tasks {', '.join(RANKED_TASKS)}, at the position that closes the last "
     "demonstration, ± half the 95 % interval: with one seed of the Monte-Carlo error of the estimator and nothing "
     "else, with several Student's interval from their spread where that is wider.",
@@ -67,6 +71,8 @@ COLUMNS: dict[str, str] = {
     "text by a fit over other families, with the held-out error of that fit beside its baseline's, the models and "
     "families that it is over, and its verdict.",
     "n samples": "lists that were measured, over tasks and seeds; of an estimate, answers that it is from.",
+    "seeds": "independent draws of names, random words, the twin's weights and the noise.",
+    "date": "when the last of them was measured.",
     "records": "the files that the row is made of, each with every block, position and noise scale.",
 }
 """What each column holds, in one sentence."""
