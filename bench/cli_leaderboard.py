@@ -40,7 +40,7 @@ def leaderboard(
         Path | None, typer.Option("--html", metavar="FILE", help="Write the leaderboard as one page for a browser too.")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; fail if a file is not what the records give.")
+        bool, typer.Option("--check", help="Write and show nothing; fail if a file is not what the records give.")
     ] = False,
     tasks: Annotated[
         str | None,
@@ -84,6 +84,7 @@ def leaderboard(
 
         names = tuple(dict.fromkeys(task.name for task in find_tasks(task_names(tasks, "", None))))
         shown = board_of(board.stored, performances=board.performances, tasks=names)
+    kinds = ("measured",) if measured else ("measured", "estimated")
     view = View(family=family, measured_only=measured, sort=sort.value, reverse=reverse)
     families = sorted({entry.family for table in shown.tables for entry in table.entries})
     if family is not None and family not in families:
@@ -100,8 +101,9 @@ def leaderboard(
     if html is not None and not check:
         write_page(board, store, html)
     if as_json:
-        print_json(rows_as_data(shown))
-    else:
+        rows = rows_as_data(shown)
+        print_json([row for row in rows if family in (None, row["family"]) and row["kind"] in kinds])
+    elif not check:
         print_tables(leaderboard_tables(shown, view))
     for path in paths:
         remark(f"{path}: written")

@@ -124,6 +124,7 @@ def rows_as_data(board: Board) -> list[dict[str, object]]:
         {
             "rank": place,
             "name": entry.name,
+            "family": entry.family,
             "preset": standing.setting.preset,
             "estimator": standing.setting.estimator,
         }
