@@ -44,7 +44,10 @@ __all__ = [
 ]
 
 INPUT_LENGTH_LIMIT = 1000  # a path may be long; anything longer than this is not a name
-RECORD_FILE = "bench.json"  # what a converted folder says of itself
+RECORD_FILE = "bench.json"  # what a folder says of itself
+_WRITTEN_BY_PEOPLE = ("family", "variant", "precision", "licence")
+_WRITTEN_BY_US = ("name", "source", "gguf_sha256", "converter_version", "versions", "files")
+_EXAMPLE = '{"family": "SmolLM2", "variant": "instruct", "precision": "bfloat16", "licence": "Apache-2.0"}'
 
 
 def _wheel(requirement: str, sha256: str) -> Wheel:
@@ -326,7 +329,7 @@ def _on_disk(name: str) -> ModelEntry | None:
 
 def _folder_entry(path: Path, name: str) -> ModelEntry:
     config = read_json_object(path / "config.json")
-    record = read_json_object(path / RECORD_FILE)
+    record = _said_of_itself(path / RECORD_FILE)
 
     def told(key: str, otherwise: Any = None) -> str:
         value = record.get(key) or otherwise
@@ -344,6 +347,29 @@ def _folder_entry(path: Path, name: str) -> ModelEntry:
         licence=told("licence"),
         source=FolderSource(path=path),
     )
+
+
+def _said_of_itself(file: Path) -> dict[str, Any]:
+    """What a folder says of its model; the part that a person may write is looked at.
+
+    Raises:
+        ModelError: it is no JSON object, or says something that cannot be.
+    """
+    if not file.exists():
+        return {}
+    record = read_json_object(file)
+    if not record:
+        raise ModelError(f"{file}: expected a JSON object such as {_EXAMPLE}; mend it, or take it away")
+    wrong = [name for name in _WRITTEN_BY_PEOPLE if name in record and not isinstance(record[name], str)]
+    if wrong:
+        raise ModelError(f"{file}: {wrong[0]} must be a text, got {record[wrong[0]]!r:.80}; an example: {_EXAMPLE}")
+    if record.get("variant", "unknown") not in ("base", "instruct", "unknown"):
+        raise ModelError(f"{file}: variant must be base, instruct or unknown, got {quoted(record['variant'])}")
+    for name in record:
+        near = difflib.get_close_matches(name, _WRITTEN_BY_PEOPLE, n=1, cutoff=0.75)
+        if near and name not in (*_WRITTEN_BY_PEOPLE, *_WRITTEN_BY_US):
+            raise ModelError(f"{file}: there is no {quoted(name)}; did you mean {near[0]}? An example: {_EXAMPLE}")
+    return record
 
 
 def _local_name(short: str, given: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -94,52 +95,80 @@ def add(
     kill.
     """
     from bench.errors import BenchError
-    from bench.terminal import remark
 
     is_service = base_url is not None or api_key_env is not None
     if is_service:
         refuse_given(context, ("device",), "only says where a model is loaded, not which one a service takes")
-        failed = _ask(_query_request(context, model, out, mode, shots, n_queries), dry_run=dry_run, yes=yes,
-                      is_quiet=as_json, key=api_key_env)  # fmt: skip
+        request = _query_request(context, model, out, mode, shots, n_queries, family)
+        failed = _ask(request, dry_run=dry_run, yes=yes, as_json=as_json, key=api_key_env)
     else:
         why = "only says how a service is asked; give --base-url or --api-key-env, or leave it out"
         refuse_given(context, (*SERVICE_OPTIONS, "mode", "shots", "n_queries"), why)
-        failed = _measure(model, out, dry_run=dry_run, yes=yes, is_quiet=as_json, device=device)
+        refuse_given(context, ("family",), "is for a service; a folder says its family in its bench.json")
+        failed = _measure(model, out, dry_run=dry_run, yes=yes, as_json=as_json, device=device)
     if dry_run:
         return
     name = _name(model, is_service)
     estimated = _estimate(name, out, mode, family, is_quiet=as_json)
     shown = _rebuild(out, board, html)
-    rows = _rows_of(shown, name)
+    rows = [row for row in rows_of(shown, name) if is_service == (row["kind"] == "estimated")]
     if as_json:
         print_json({"rows": rows, "estimate": estimated and _as_data(estimated), "failed": failed})
     else:
-        _tell(shown, name)
+        _tell(shown, rows)
     if failed:
         raise BenchError(f"not everything was done: {'; '.join(failed)}; run the same command to try again")
     if not rows:
-        remark(f"{name} has no row: see `Not ranked` in {board}, and what was said above")
+        raise BenchError(f"{name} has no row: {why_no_row(shown, name)}")
+
+
+def rows_of(board: Board, name: str) -> list[dict[str, Any]]:
+    """The rows of a model, for machines."""
+    from proxies.leaderboard import rows_as_data
+
+    return [row for row in rows_as_data(board) if row["name"] == name]
+
+
+def why_no_row(board: Board, name: str) -> str:
+    """What the leaderboard says of everything else of that name."""
+    reasons = [one.reason for one in board.apart if one.what.startswith(f"{name}, ")]
+    return "; ".join(dict.fromkeys(reasons)) or "the reason is above: it was neither measured nor estimated"
 
 
 def _query_request(
-    context: typer.Context, model: str, out: Path, mode: Literal["completion", "chat"], shots: str, n_queries: int
+    context: typer.Context,
+    model: str,
+    out: Path,
+    mode: Literal["completion", "chat"],
+    shots: str,
+    n_queries: int,
+    family: str | None,
 ) -> QueryRequest:
+    """What a service is asked: the tasks that its performance and its estimate are from.
+
+    Raises:
+        UsageError: the answers would give no estimate.
+    """
     from bench.query import QueryRequest
     from bench.task_names import find_tasks
+    from proxies.estimating import check_estimable
+    from proxies.fitting import FitRequest
     from tasks import PERFORMANCE_TASKS
 
+    asked = numbers("--shots", shots)
+    tasks = check_estimable(FitRequest(results=out, mode=mode), family, asked)
     return QueryRequest(
         model=model,
-        tasks=find_tasks(PERFORMANCE_TASKS),
+        tasks=find_tasks(tuple(dict.fromkeys((*PERFORMANCE_TASKS, *tasks)))),
         out=out,
-        shots=numbers("--shots", shots),
+        shots=asked,
         n_questions=n_queries,
         mode=mode,
         service=service_of(context),
     )
 
 
-def _ask(request: QueryRequest, *, dry_run: bool, yes: bool, is_quiet: bool, key: str | None) -> list[str]:
+def _ask(request: QueryRequest, *, dry_run: bool, yes: bool, as_json: bool, key: str | None) -> list[str]:
     """Ask a service what is not answered yet; says what failed."""
     from bench.query import dry_run as plan
     from bench.query import query
@@ -150,33 +179,36 @@ def _ask(request: QueryRequest, *, dry_run: bool, yes: bool, is_quiet: bool, key
 
     with Bars("questions") as bars:
         planned = plan(request, bars)
-    if not is_quiet:
+    if not as_json:
         print_tables(dry_run_tables(planned))
+    elif dry_run:
+        print_json(asdict(planned.estimate) | {"n_questions": planned.n_questions, "n_known": planned.n_known})
     if dry_run:
         return []
-    if planned.estimate.n_requests:
-        _agree(yes, f"Send {planned.estimate.n_requests:,} requests to a service?", must_be_told=True)
-        redact_key(key)
-        records = []
-        with Bars("questions") as bars:
-            for outcome in query(request, bars):
-                records.append(outcome.record)
-        if not is_quiet:
-            print_tables(performance_tables(records))
-        n_failed = sum(cell.n_failed for record in records for cell in record.cells)
-        write_performance_report(Store(request.out))
-        return [f"{n_failed} questions failed"] if n_failed else []
-    remark("every question is answered already")
-    return []
+    if not planned.estimate.n_requests:
+        remark("every question is answered already")
+        return []
+    _agree(yes, f"Send {planned.estimate.n_requests:,} requests to a service?", must_be_told=True)
+    redact_key(key)
+    records = []
+    with Bars("questions") as bars:
+        for outcome in query(request, bars):
+            records.append(outcome.record)
+    if not as_json:
+        print_tables(performance_tables(records))
+    n_failed = sum(cell.n_failed for record in records for cell in record.cells)
+    write_performance_report(Store(request.out))
+    return [f"{n_failed} questions failed"] if n_failed else []
 
 
-def _measure(model: str, out: Path, *, dry_run: bool, yes: bool, is_quiet: bool, device: str) -> list[str]:
+def _measure(model: str, out: Path, *, dry_run: bool, yes: bool, as_json: bool, device: str) -> list[str]:
     """Measure and ask a model that is loaded here, as far as that is not done; says what failed."""
+    from bench.catalog import resolve
     from bench.cli_zoo import Work
     from bench.errors import ModelError
     from bench.terminal import Bars, remark
     from bench.terminal_zoo import zoo_tables
-    from bench.zoo import BOARD_TASKS, Job, plan
+    from bench.zoo import BOARD_TASKS, Job, as_data, plan
     from tasks import RANKED_TASKS
 
     jobs = (
@@ -187,9 +219,13 @@ def _measure(model: str, out: Path, *, dry_run: bool, yes: bool, is_quiet: bool,
         found = plan(jobs, out, bars)
     problem = next((part.problem for part in found.jobs if part.problem is not None), None)
     if problem is not None:
-        raise ModelError(problem)
-    if not is_quiet:
+        raise ModelError(f"{problem}; a model behind a service needs --base-url or --api-key-env")
+    entry = resolve(model)
+    remark(f"{entry.name}: family {entry.family}, {entry.variant}, {entry.precision}, licence {entry.licence}")
+    if not as_json:
         print_tables(zoo_tables(found))
+    elif dry_run:
+        print_json(as_data(found))
     left_out = {task: reason for part in found.jobs for task, reason in part.left_out}
     for task, reason in left_out.items():
         remark(f"{task}: left out, so that there will be no measured row: {reason}")
@@ -197,7 +233,7 @@ def _measure(model: str, out: Path, *, dry_run: bool, yes: bool, is_quiet: bool,
         return []
     if found.seconds > ASK_FROM_SECONDS or found.n_untimed:
         _agree(yes, "Go on?", must_be_told=False)
-    work = Work(out=out, is_quiet=is_quiet, device=device)
+    work = Work(out=out, is_quiet=as_json, device=device)
     work.do(found.todo)
     return [f"{one['job']}: {one['reason']}" for one in work.failed]
 
@@ -233,17 +269,16 @@ def _estimate(name: str, out: Path, mode: str, family: str | None, *, is_quiet: 
     from proxies.fit_report import write_fit_report
     from proxies.fitting import FitRequest
 
-    request = FitRequest(results=out, mode=mode)
+    request, found = FitRequest(results=out, mode=mode), None
     with Bars("fits") as bars:
         try:
             found = estimate_from_performance(request, name, family=family, progress=bars)
         except UsageError as error:
             remark(f"not estimated: {error}")
-            return None
         again, left = estimate_again(request, bars)
-    if not is_quiet:
+    if found is not None and not is_quiet:
         print_tables(estimate_tables(found.record))
-    for one in (found, *again):
+    for one in (*filter(None, (found,)), *again):
         remark(f"{one.path}: {'estimated before, nothing done' if one.was_there else 'written'}")
     for line in left:
         remark(f"not estimated again: {line}")
@@ -269,20 +304,14 @@ def _rebuild(out: Path, board: Path, html: Path | None) -> Board:
     return found
 
 
-def _rows_of(board: Board, name: str) -> list[dict[str, Any]]:
-    from proxies.leaderboard import rows_as_data
-
-    return [row for row in rows_as_data(board) if row["name"] == name]
-
-
-def _tell(board: Board, name: str) -> None:
+def _tell(board: Board, rows: list[dict[str, Any]]) -> None:
     """The table that the model is in, and its place."""
     from bench.terminal_leaderboard import View, leaderboard_tables
 
     print_tables(leaderboard_tables(board, View()))
-    for row in _rows_of(board, name):
+    for row in rows:
         place = "has a row and no rank" if row["rank"] is None else f"has rank {row['rank']}"
-        print(f"{name} {place}: {row['kind']}, {row['emergence_bits']:.2f} bits")
+        print(f"{row['name']} {place}: {row['kind']}, {row['emergence_bits']:.2f} bits")
 
 
 def _as_data(found: Estimated) -> dict[str, Any]:

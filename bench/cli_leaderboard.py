@@ -106,8 +106,8 @@ def leaderboard(
     elif not check:
         print_tables(leaderboard_tables(shown, view))
     for path in paths:
-        remark(f"{path}: written")
-    if check:
+        remark(f"{path}: {'written' if path.exists() else 'removed, nothing is left to show'}")
+    if out not in paths:
         remark(f"{out}: up to date, {len(board.stored)} records")
 
 

@@ -234,8 +234,11 @@ class Store:
         return tuple(StoredFit(path=path, record=record) for path, record in found), rejected
 
     def estimate_path(self, key: EstimateKey) -> Path:
-        """Where the estimate of `key` lies or would lie. One by another fit lies there too: it makes an older void."""
-        place = key.model_copy(update={"fit_sha256": "", "schema_version": 0})
+        """Where the estimate of `key` lies or would lie.
+
+        One by another fit, or with another family held out, lies there too: it takes the place of an older one.
+        """
+        place = key.model_copy(update={"fit_sha256": "", "schema_version": 0, "family": None})
         name = f"{key.source}.{slug(key.proxy or key.mode)}.seed{key.seed}.{place.digest()[:8]}.json"
         return self.root / "estimates" / slug(key.model) / name
 

@@ -45,7 +45,10 @@ def estimate_tables(record: EstimateRecord) -> list[RenderableType]:
         str(len(record.trained_on)),
     )
     held_out = ", ".join(map(printable, record.left_out)) or "none: the model is of no family that was measured"
-    return [table, Text(f"held out: {held_out}"), Text(printable(record.verdict))]
+    lines = [f"held out: {held_out}", record.verdict]
+    if not record.makes_use_of_inputs:
+        lines.append("the fit says the same of every model, whatever its answers or its text: this is about their mean")
+    return [table, *(Text(printable(line)) for line in lines)]
 
 
 def _between(record: EstimateRecord, level: Level) -> str:

@@ -85,7 +85,7 @@ def dry_run_tables(planned: DryRun) -> list[RenderableType]:
         )
     estimate = planned.estimate
     usd = (
-        "unknown: give both prices"
+        "unknown: give both prices, --usd-per-million-input and --usd-per-million-output"
         if estimate.max_usd is None
         else f"about {estimate.max_usd:.4f} USD if no question fails"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.escape import markdown_cell
+from bench.escape import markdown_cell, url_path
 from bench.intervals import REFUSED, half_width, shown
 from bench.records import Bits, ShotSummary, Term
 from proxies.board import Board
@@ -10,11 +10,12 @@ from proxies.leaderboard import ABOVE_NOTE, REFUSED_NOTE, heading
 from proxies.markdown import table
 from proxies.other_tasks import other_tasks_table
 from proxies.standings import Standing
+from tasks import PERFORMANCE_SHOTS
 
 INTRODUCTION = """\
 # Emergence by task and shots
 
-Behind the [leaderboard]({leaderboard}), whose rows are means over tasks. Generated from the records in this results
+Behind the leaderboard, whose rows are means over tasks. Generated from the records in this results
 folder by `bench leaderboard`; edits are lost. All numbers are in bits, means over blocks, ± half the 95 % Monte-Carlo
 interval of one seed.
 
@@ -29,20 +30,46 @@ interval of one seed.
 """
 
 
-def render(board: Board, *, leaderboard: str, results: str) -> str:
+def render(board: Board, *, results: str) -> str:
     """The text of the tables by task.
 
     Args:
-        leaderboard: as seen from here.
         results: the results folder as seen from here.
     """
     records = [item.record for standing in board.tables for entry in standing.measured for item in entry.records]
     notes = [("refused", REFUSED_NOTE)] if any(record.has_refusals for record in records) else []
     notes += [("!", ABOVE_NOTE)] if any(above for record in records for above in record.above) else []
-    parts = [INTRODUCTION.format(leaderboard=leaderboard) + "".join(f"- **{name}**: {text}\n" for name, text in notes)]
+    parts = [INTRODUCTION + "".join(f"- **{name}**: {text}\n" for name, text in notes)]
     for standing in board.tables:
         parts += [heading(standing), _tasks_table(standing)]
-    return "\n".join(parts + other_tasks_table(board.stored, results=results))
+    return "\n".join([*parts, *other_tasks_table(board.stored, results=results), *_performance_table(board, results)])
+
+
+def _performance_table(board: Board, results: str) -> list[str]:
+    """What the performance of each row is the mean of."""
+    rows = [
+        (
+            markdown_cell(entry.name),
+            performance.mode,
+            markdown_cell(item.record.key.task),
+            f"{cell.accuracy:.2f} [{cell.low:.2f}, {cell.high:.2f}]",
+            f"{cell.chance:.2f}",
+            str(cell.n_answered),
+            f"[record]({url_path(f'{results}/{item.path}')})",
+        )
+        for standing in board.tables
+        for entry in standing.entries
+        if (performance := entry.performance) is not None
+        for item in performance.records
+        for cell in item.record.cells
+        if cell.n_shots == PERFORMANCE_SHOTS and cell.accuracy is not None
+    ]
+    heading = (
+        f"## Performance\n\nAccuracy at {PERFORMANCE_SHOTS} demonstrations with Wilson's 95 % interval; a row of the "
+        "leaderboard is the mean of these minus the mean of chance.\n\n"
+    )
+    header = ("model", "mode", "task", "accuracy", "chance", "answers", "record")
+    return [heading + table(header, rows)] if rows else []
 
 
 def _tasks_table(standing: Standing) -> str:

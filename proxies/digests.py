@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -124,29 +123,30 @@ def read_digests(
     """Digests of all emergence records in path order, and the files that are none.
 
     Args:
-        verify: read every record, whatever the index says.
+        verify: read every record, and leave the index alone.
     """
     found: list[StoredDigest] = []
     rejected: list[RejectedFile] = []
-    with _Index(store.root) as index:
-        known = {} if verify else index.all()
-        stamps = {path.relative_to(store.root).as_posix(): path for path in sorted(store.root.glob(EMERGENCE_FILES))}
-        fresh = {path: known.get((path, _stamp(file))) for path, file in stamps.items()}
-        progress.plan(sum(digest is None for digest in fresh.values()))
-        for path, digest in fresh.items():
-            if digest is not None:
-                found.append(StoredDigest(path=path, record=digest))
-                continue
-            stamp = _stamp(stamps[path])  # before it is read: a file that changes meanwhile is read again next time
-            record = read_or_reject(stamps[path], path, EmergenceRecord)
-            progress.block("reading records")
-            if isinstance(record, RejectedFile):
-                rejected.append(record)
-                continue
-            digest = digest_of(record)
-            index.keep(path, stamp, digest)
+    index = _Index(None if verify else store.root)
+    try:
+        known = index.all()
+        files = {path.relative_to(store.root).as_posix(): path for path in sorted(store.root.glob(EMERGENCE_FILES))}
+        stamps = {path: _stamp(file) for path, file in files.items()}  # before they are read
+        progress.plan(sum((path, stamp) not in known for path, stamp in stamps.items()))
+        for path, stamp in stamps.items():
+            digest = known.get((path, stamp))
+            if digest is None:
+                record = read_or_reject(files[path], path, EmergenceRecord)
+                progress.block("reading records")
+                if isinstance(record, RejectedFile):
+                    rejected.append(record)
+                    continue
+                digest = digest_of(record)
+                index.keep(path, stamp, digest)
             found.append(StoredDigest(path=path, record=digest))
         index.forget(path for path, _ in known if path not in stamps)
+    finally:
+        index.close()
     return tuple(found), tuple(rejected)
 
 
@@ -160,68 +160,85 @@ def _stamp(file: Path) -> str:
 
 
 class _Index:
-    """The database of digests in a results folder; without a say in what is found, only in how fast."""
+    """The database of digests in a results folder; without a say in what is found, only in how fast.
 
-    def __init__(self, root: Path) -> None:
-        self._path = root / INDEX
+    The first error ends it: another process at work, a folder that cannot be written, a full disk. A file that is no
+    database of ours is made anew once.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        """None: no index at all."""
         self._connection: sqlite3.Connection | None = None
         self._n_unsaved = 0
-
-    def __enter__(self) -> Self:
+        self._known: dict[tuple[str, str], Digest] = {}
+        if root is None:
+            return
+        path = root / INDEX
         try:
-            self._open()
-        except sqlite3.OperationalError:  # a folder that cannot be written, or another process at work
-            self._connection = None
-        except sqlite3.DatabaseError:  # no database: half a disk block, someone's joke
-            with contextlib.suppress(OSError, sqlite3.Error):
-                self._path.unlink()
-                self._open()
-        return self
+            self._open(path)
+        except sqlite3.Error as error:
+            self._end()
+            if _is_busy(error) or not path.is_file():
+                return
+            try:
+                path.unlink()
+                self._open(path)
+            except (OSError, sqlite3.Error):
+                self._end()
 
-    def _open(self) -> None:
-        self._connection = sqlite3.connect(self._path, timeout=WAIT_SECONDS)
+    def _open(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, timeout=WAIT_SECONDS)
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL)"
         )
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.commit()
-            self._connection.close()
+        self._known = {}
+        for file, stamp, text in self._connection.execute("SELECT path, stamp, digest FROM digests"):
+            with contextlib.suppress(ValidationError):
+                self._known[file, stamp] = Digest.model_validate_json(text)
 
     def all(self) -> dict[tuple[str, str], Digest]:
         """Digests by path and stamp; one that is not valid is not there."""
-        return dict(self._rows())
-
-    def _rows(self) -> Iterator[tuple[tuple[str, str], Digest]]:
-        if self._connection is None:
-            return
-        with contextlib.suppress(sqlite3.Error):
-            for path, stamp, text in self._connection.execute("SELECT path, stamp, digest FROM digests"):
-                with contextlib.suppress(ValidationError):
-                    yield (path, stamp), Digest.model_validate_json(text)
+        return self._known
 
     def keep(self, path: str, stamp: str, digest: Digest) -> None:
         """Write a digest; the next one is found without its record."""
-        if self._write("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (path, stamp, digest.model_dump_json())):
-            self._n_unsaved += 1
-            if self._n_unsaved % KEPT_AT_A_TIME == 0 and self._connection is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.commit()
+        self._write("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (path, stamp, digest.model_dump_json()))
+        self._n_unsaved += 1
+        if self._n_unsaved % KEPT_AT_A_TIME == 0:
+            self._commit()
 
     def forget(self, paths: Iterable[str]) -> None:
         """Drop the digests of files that are no more."""
         for path in paths:
             self._write("DELETE FROM digests WHERE path = ?", (path,))
 
-    def _write(self, statement: str, values: tuple[str, ...]) -> bool:
+    def close(self) -> None:
+        """Keep what was written."""
+        self._commit()
+        self._end()
+
+    def _write(self, statement: str, values: tuple[str, ...]) -> None:
         if self._connection is None:
-            return False
+            return
         try:
             self._connection.execute(statement, values)
-        except (sqlite3.Error, UnicodeEncodeError):  # a full disk; a file name that is no text
-            return False
-        return True
+        except UnicodeEncodeError:  # a file name that is no text
+            return
+        except sqlite3.Error:
+            self._end()
+
+    def _commit(self) -> None:
+        try:
+            if self._connection is not None:
+                self._connection.commit()
+        except sqlite3.Error:
+            self._end()
+
+    def _end(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

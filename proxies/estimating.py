@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
 
 from bench.errors import UsageError
-from bench.estimates import ESTIMATE_SCHEMA, EstimateKey, EstimateRecord
+from bench.estimates import ESTIMATE_SCHEMA, EstimateKey, EstimateRecord, answers_of, answers_sha256
 from bench.fits import PERFORMANCE, TEXT_PROBE
+from bench.performance import PerformanceRecord
 from bench.probe_records import ProbeKey, ProbeRecord
 from bench.progress import Progress
 from bench.provenance import provenance
 from bench.records import rounded
 from bench.store import Store
 from proxies.fits import Estimate, estimate_emergence, estimate_without
-from proxies.fitting import ALL_MODELS, FitOutcome, FitRequest, RefusedFit, fit_one
-from proxies.regression import emergence_of_models, only, original_of
+from proxies.fitting import ALL_MODELS, FitOutcome, FitRequest, RefusedFit, fit_one, problem_of
+from proxies.regression import SHOTS_READ, emergence_of_models, only, original_of
 from proxies.text_regression import probed_alike, read_alike, text_inputs
 from proxies.validation import Problem
 
@@ -50,12 +53,37 @@ def estimate_from_performance(request: FitRequest, model: str, *, family: str | 
     problem, frame = outcome.problem, request.frame.frame
     rows = problem.frame
     answers = only(frame, model, request.mode, served=True)
-    family = _family(rows, rows, model, family)
+    family = _family(rows, rows, model, family or _family_before(request, model, answers))
     if family is None and answers["family"].iloc[0] in set(rows["family"]):
         family = str(answers["family"].iloc[0])  # of weights that are here, and were not measured
     errors = next(one for one in outcome.record.errors if one.name == PERFORMANCE)
     estimate = estimate_emergence(problem, errors, answers, model=model, family=family)
-    return _kept(request, estimate, outcome, PERFORMANCE, measured=_measured(rows, model))
+    return _kept(request, estimate, outcome, PERFORMANCE, answers=answers, tasks=problem.tasks)
+
+
+def check_estimable(request: FitRequest, family: str | None, shots: Sequence[int]) -> tuple[str, ...]:
+    """See that answers to these numbers of shots would give an estimate, before they are paid for.
+
+    Returns:
+        The tasks that it would be from.
+
+    Raises:
+        UsageError: they would not; the message says why.
+    """
+    lacking = [number for number in SHOTS_READ if number not in shots]
+    if lacking:
+        raise UsageError(
+            f"--shots {','.join(map(str, shots))} lacks {' and '.join(map(str, lacking))}, which the estimate is from"
+        )
+    try:
+        problem = problem_of(request, "emergence", ALL_MODELS)
+    except UsageError as error:
+        raise UsageError(
+            f"emergence cannot be estimated from answers in {request.mode} mode with the records in "
+            f"{request.results}: {error}"
+        ) from error
+    _family(problem.frame, problem.frame, "", family)
+    return problem.tasks
 
 
 def estimate_again(request: FitRequest, progress: Progress) -> tuple[list[Estimated], list[str]]:
@@ -66,23 +94,27 @@ def estimate_again(request: FitRequest, progress: Progress) -> tuple[list[Estima
     """
     store = Store(request.results)
     current = {item.record.key.digest() for item in store.fits()[0]}
+    answered = [item.record for item in store.performances()[0]]
     done, left = [], []
     for item in store.estimates()[0]:
         key = item.record.key
-        if key.fit_sha256 in current:
+        if key.fit_sha256 in current and _has_same_answers(item.record, answered):
             continue
         if key.source == "text":
             left.append(
                 f"{key.model}: estimated from text by a fit of before; run `bench estimate` with the text again"
             )
             continue
-        alike = replace(request, mode=key.mode, seed=key.seed)
-        alike.__dict__["frame"] = request.frame  # the same cells; reading them takes seconds
+        alike = replace(request, mode=key.mode, seed=key.seed, given=request.frame)  # reading them takes seconds
         try:
             done.append(estimate_from_performance(alike, key.model, family=key.family, progress=progress))
         except UsageError as error:
             left.append(f"{key.model}: {error}")
     return done, left
+
+
+def _has_same_answers(record: EstimateRecord, answered: Sequence[PerformanceRecord]) -> bool:
+    return record.answers_sha256 in (None, answers_sha256(answers_of(answered, record.key, record.tasks)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +170,7 @@ def estimate_from_text(
     estimate = estimate_without(
         problem, errors, text_inputs(record), model=model, family=family, predictor=TEXT_PROBE, source="text"
     )
-    return _kept(
-        request, estimate, fit.outcome, TEXT_PROBE, measured=_measured(measured, model), proxy=fit.reading.model
-    )
+    return _kept(request, estimate, fit.outcome, TEXT_PROBE, proxy=fit.reading.model)
 
 
 def _kept(
@@ -149,30 +179,46 @@ def _kept(
     outcome: FitOutcome,
     predictor: str,
     *,
-    measured: float | None,
+    answers: pd.DataFrame | None = None,
+    tasks: tuple[str, ...] = (),
     proxy: str | None = None,
 ) -> Estimated:
-    """The record of an estimate, written unless it is on disk already."""
-    fit = outcome.record
+    """The record of an estimate, written unless it is on disk already.
+
+    Raises:
+        UsageError: a question that it is from has no answer.
+    """
+    fit, store = outcome.record, Store(request.results)
+    files, address = ("", "") if answers is None else (answers["files_sha256"].iloc[0], answers["dtype"].iloc[0])
     comparison = next(one for one in fit.comparisons if one.predictor == predictor)
     baseline = next(one for one in fit.errors if one.name == comparison.baseline)
+    key = EstimateKey(
+        schema_version=ESTIMATE_SCHEMA,
+        model=estimate.model,
+        base_url=None if files else address or None,
+        files_sha256=files or None,
+        source=estimate.source,
+        mode="chat" if request.mode == "chat" else "completion",
+        proxy=proxy,
+        family=estimate.family,
+        estimator=fit.key.estimator,
+        seed=request.seed,
+        fit_sha256=fit.key.digest(),
+    )
+    asked = answers_of((item.record for item in store.performances()[0]), key, tasks)
+    n_failed = sum(cell.n_failed for one in asked for cell in one.cells)
+    if n_failed:  # an estimate from the others would be of a run that failed
+        raise UsageError(f"{n_failed} questions to {key.model} have no answer; ask them again with `bench query`")
     record = EstimateRecord(
         schema_version=ESTIMATE_SCHEMA,
-        key=EstimateKey(
-            schema_version=ESTIMATE_SCHEMA,
-            model=estimate.model,
-            source=estimate.source,
-            mode="chat" if request.mode == "chat" else "completion",
-            proxy=proxy,
-            family=estimate.family,
-            estimator=fit.key.estimator,
-            seed=request.seed,
-            fit_sha256=fit.key.digest(),
-        ),
+        key=key,
         value_bits=estimate.value_bits,
         intervals=estimate.intervals,
+        spread_bits=estimate.spread_bits,
         inputs={name: rounded(value) for name, value in estimate.inputs.items()},
+        tasks=tasks,
         n_questions=estimate.n_questions,
+        answers_sha256=None if answers is None else answers_sha256(asked),
         trained_on=estimate.trained_on,
         left_out=estimate.left_out,
         n_families=estimate.n_families,
@@ -181,13 +227,12 @@ def _kept(
         baseline_error_bits=baseline.mean_absolute_error,
         beats_baseline=comparison.beats,
         verdict=comparison.verdict,
-        measured_bits=measured,
+        measured_bits=_measured(request.frame.frame, estimate.model, files, is_text=answers is None),
         fit=outcome.path.relative_to(request.results).as_posix(),
         provenance=provenance(
             request.start, command=_command(request, estimate, proxy), device="cpu", seconds=request.seconds()
         ),
     )
-    store = Store(request.results)
     known = store.estimate(record.key)
     if known is not None and known.model_copy(update={"provenance": record.provenance}) == record:
         return Estimated(path=store.estimate_path(known.key), record=known, was_there=True)
@@ -203,6 +248,17 @@ def _command(request: FitRequest, estimate: Estimate, proxy: str | None) -> str:
     return shlex.join(parts + ([] if request.seed == 0 else ["--seed", str(request.seed)]))
 
 
+def _family_before(request: FitRequest, model: str, answers: pd.DataFrame) -> str | None:
+    """The family that an earlier estimate of the same model was told."""
+    here = {str(answers["files_sha256"].iloc[0]), str(answers["dtype"].iloc[0])}
+    for item in Store(request.results).estimates()[0]:
+        key = item.record.key
+        if (key.model, key.source, key.mode) == (model, "performance", request.mode):
+            if key.files_sha256 in here or key.base_url in here:
+                return key.family
+    return None
+
+
 def _family(rows: pd.DataFrame, measured: pd.DataFrame, model: str, family: str | None) -> str | None:
     """The family to hold out: the one that was named, or that of the measured models of the same name.
 
@@ -213,10 +269,15 @@ def _family(rows: pd.DataFrame, measured: pd.DataFrame, model: str, family: str 
         known = measured[measured["model"].map(original_of) == original_of(model)]
         return str(known["family"].iloc[0]) if len(known) else None
     if family not in set(rows["family"]):
-        raise UsageError(f"no family '{family[:80]}' was measured; there are {', '.join(sorted(set(rows['family'])))}")
+        known = sorted(set(rows["family"]))
+        near = [name for name in known if name.casefold() == family.casefold()] or get_close_matches(family, known, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"no family '{family[:80]}' was measured; {meant}there are {', '.join(known)}")
     return family
 
 
-def _measured(rows: pd.DataFrame, model: str) -> float | None:
-    own = rows[rows["model"] == model]
+def _measured(frame: pd.DataFrame, model: str, files: str, *, is_text: bool) -> float | None:
+    """Emergence of the very weights that answered; of a writer of text, of the model of that name."""
+    rows, _ = emergence_of_models(frame, ("emergence",))
+    own = rows[(rows["model"] == model) & (is_text | (rows["files_sha256"] == files))]
     return None if own.empty else rounded(own["emergence"].iloc[0])

@@ -23,8 +23,7 @@ from bench.records import ModelInfo, rounded
 from bench.sources import quoted
 from bench.store import Store, StoredPerformance, samples_path, slug
 from proxies.board import Board, read_board
-from proxies.leaderboard import rows_as_data, why_not_ranked
-from proxies.other_tasks import is_other_task
+from proxies.leaderboard import rows_as_data
 
 Json = dict[str, Any]
 
@@ -239,16 +238,7 @@ def _entry(row: BoardRow, settings: str) -> BoardEntry:
 
 def _without_row(board: Board) -> list[NotExported]:
     """Records that are part of no row, those of tasks aside that make no rank."""
-    left = [
-        NotExported(what=printable(item.path), reason=why_not_ranked(item.record, board.tasks))
-        for item in board.stored
-        if item.path not in board.used and not is_other_task(item.record)
-    ]
-    return left + [
-        NotExported(what=printable(one.path), reason=one.reason)
-        for one in board.unused
-        if one.reason != "measured as well"
-    ]
+    return [NotExported(what=printable(one.path), reason=one.reason) for one in board.apart if one.path is not None]
 
 
 def _runs(results: Path, stored: Sequence[StoredPerformance]) -> tuple[tuple[Run, ...], list[NotExported]]:

@@ -121,7 +121,7 @@ def feature_names(wanted: str | None) -> tuple[str, ...]:
 
 
 class _Key(NamedTuple):
-    """What emergence and accuracy share. Of a service, files and dtype are empty."""
+    """What emergence and accuracy share. Of a service, files are empty and dtype is its address."""
 
     model: str
     files_sha256: str
@@ -224,7 +224,14 @@ def _answers(performances: Sequence[StoredPerformance]) -> dict[_Key, dict[str, 
     for item in sorted(performances, key=lambda item: (item.record.provenance.date, item.path)):
         key = item.record.key
         for cell in item.record.cells:
-            at = _Key(key.model, key.files_sha256 or "", key.dtype or "", key.task, key.task_hash, cell.n_shots)
+            at = _Key(
+                key.model,
+                key.files_sha256 or "",
+                key.dtype or key.base_url or "",
+                key.task,
+                key.task_hash,
+                cell.n_shots,
+            )
             if cell.accuracy is not None:
                 found[at][key.mode] = {"mode": key.mode, "target": "measured"} | _of_cell(cell)
     return found

@@ -66,6 +66,8 @@ class Estimate:
     """Held out; None where the model is of none of the families measured."""
     n_families: int = 0
     """That it is fitted on."""
+    spread_bits: float = 0.0
+    """Between the lowest and the highest that the fit says of the models that it is over."""
 
 
 def key_of(
@@ -228,6 +230,7 @@ def estimate_without(
     chosen = next(one for one in problem.predictors if one.name == predictor)
     wanted = pd.DataFrame([{name: inputs[name] for name in chosen.columns}])
     said = predict(others, chosen, wanted).iloc[0]
+    of_all = predict(others, chosen, others.frame)["predicted"]
     intervals: dict[Level, Between] = {
         level: Between(low=rounded(said[f"low_{level}"]), high=rounded(said[f"high_{level}"]))
         for level in FEWEST_ROWS
@@ -244,6 +247,7 @@ def estimate_without(
         source=source,
         family=family,
         n_families=others.frame["family"].nunique(),
+        spread_bits=rounded(of_all.max() - of_all.min()),
     )
 
 

@@ -50,6 +50,8 @@ class FitRequest:
     benchmarks: tuple[str, ...] = ()
     cells: Path | None = None
     seed: int = 0
+    given: Cells | None = field(default=None, repr=False)
+    """The cells, where they were read already."""
     start: Start = field(default_factory=Start.now)
     before: float = field(default_factory=time.perf_counter)
 
@@ -60,6 +62,8 @@ class FitRequest:
     @cached_property
     def frame(self) -> Cells:
         """The cells that everything is fitted on."""
+        if self.given is not None:
+            return self.given
         if self.cells is not None:
             return Cells(frame=read_cells(self.cells), excluded=())
         if not self.results.is_dir():

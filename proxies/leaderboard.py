@@ -12,12 +12,10 @@ from bench.intervals import REFUSED, with_half_width
 from bench.records import ROUNDING_BITS
 from bench.store import StoredEstimate, StoredFit
 from proxies.board import Board
-from proxies.digests import Digest, StoredDigest
+from proxies.digests import StoredDigest
 from proxies.kinds import made_from_another
 from proxies.markdown import table
-from proxies.other_tasks import is_other_task
 from proxies.standings import (
-    MEASURED_TOO,
     SHOWN,
     AnyEntry,
     Entry,
@@ -310,9 +308,10 @@ def worth(stored: StoredEstimate) -> str:
     record = stored.record
     error = NOTHING if record.error_bits is None else f"{record.error_bits:.2f}"
     baseline = NOTHING if record.baseline_error_bits is None else f"{record.baseline_error_bits:.2f}"
+    blind = "" if record.makes_use_of_inputs else "; the fit says the same of every model, whatever it answers"
     return (
         f"held-out error {error} bits, {record.baseline} {baseline}; {len(record.trained_on)} models of "
-        f"{record.n_families} families; {'beats' if record.beats_baseline else 'does not beat'} its baseline"
+        f"{record.n_families} families; {'beats' if record.beats_baseline else 'does not beat'} its baseline{blind}"
     )
 
 
@@ -320,11 +319,14 @@ def compared(difference: tuple[float, float] | None, *, n_seeds: int) -> str:
     """The difference with its interval and, where several seeds tell, whether it is one."""
     if difference is None:
         return REFUSED
+    said = difference_of(difference, n_seeds=n_seeds)
+    return with_half_width(*difference, signed=True) + (f" ({said})" if said else "")
+
+
+def difference_of(difference: tuple[float, float], *, n_seeds: int) -> str:
+    """Whether it is one, in a word; one seed does not tell."""
     value, width = difference
-    text = with_half_width(value, width, signed=True)
-    if n_seeds == 1:
-        return text
-    return f"{text} ({'above' if value > width else 'below' if value < -width else 'no difference'})"
+    return "" if n_seeds == 1 else "above" if value > width else "below" if value < -width else "no difference"
 
 
 def record_name(item: StoredDigest, entry: Entry) -> str:
@@ -334,6 +336,11 @@ def record_name(item: StoredDigest, entry: Entry) -> str:
 
 def _notes(board: Board) -> str:
     return "".join(f"- **{name}**: {text}\n" for name, text in notes(board))
+
+
+def largest(board: Board) -> Standing | None:
+    """The table with the most measured rows, which the picture is of."""
+    return max((one for one in board.tables if one.measured), key=lambda one: len(one.measured), default=None)
 
 
 def pretended(fits: Sequence[StoredFit]) -> list[StoredFit]:
@@ -350,8 +357,7 @@ def verdict_of(record: FitRecord) -> str:
 def _estimates(board: Board, results: str) -> list[str]:
     """How good estimates are, shown on models that are measured as well."""
     shown = pretended(board.fits)
-    beside = [item for item in board.estimates if item.record.measured_bits is not None]
-    if not shown and not beside:
+    if not shown and not board.found.compared:
         return []
     parts = [
         "## How good are estimates?\n\nEach open model is taken for a closed one: its family is left out, its "
@@ -360,63 +366,43 @@ def _estimates(board: Board, results: str) -> list[str]:
     if shown:
         parts.append(_picture(results, CLOSED_PICTURE, "Estimated against measured emergence, each family held out"))
         parts += [
-            f"- {_link(FROM[item.record.key.problem], item.path, results)}: {markdown_cell(verdict_of(item.record))}"
+            f"- {_link(FROM[item.record.key.problem], item.path, results)}: "
+            f"{markdown_cell(verdict_of(item.record) + (STALE if item.path in board.found.stale_fits else ''))}"
             for item in shown
         ]
         parts.append("")
-    if beside:
+    if board.found.compared:
         parts.append(
             table(
                 ("model", "from", "estimated (bits)", "measured (bits)", "worth", "estimate"),
                 [
                     (
-                        markdown_cell(item.record.key.model),
-                        SHOWN[item.record.key.source],
-                        estimate_shown(item),
-                        f"{item.record.measured_bits:.2f}",
-                        markdown_cell(worth(item)),
-                        _link("record", item.path, results),
+                        markdown_cell(one.stored.record.key.model),
+                        SHOWN[one.stored.record.key.source],
+                        estimate_shown(one.stored),
+                        f"{one.measured:.2f}",
+                        markdown_cell(worth(one.stored)),
+                        _link("record", one.stored.path, results),
                     )
-                    for item in beside
+                    for one in board.found.compared
                 ],
             )
         )
     return parts
 
 
+STALE = " (of other records than are here now: run `bench fit`)"
+
 FROM = {"emergence": "from answers", "texts": "from text"}
 
 
 def _apart(board: Board, results: str) -> list[str]:
-    used = board.used
     lines = [
-        f"- {markdown_cell(item.record.model.name)}, {markdown_cell(item.record.key.task)}: "
-        f"{markdown_cell(why_not_ranked(item.record, board.tasks))}; {_link('record', item.path, results)}"
-        for item in board.stored
-        if item.path not in used and not is_other_task(item.record)
-    ]
-    lines += [
-        f"- {markdown_cell(one.what)}: {markdown_cell(one.reason)}; {_link('record', one.path, results)}"
-        for one in board.unused
-        if one.reason != MEASURED_TOO
-    ]
-    lines += [
-        f"- {markdown_cell(item.path)}: not a valid record: {markdown_cell(item.reason)}" for item in board.rejected
+        f"- {markdown_cell(one.what)}: {markdown_cell(one.reason)}"
+        + ("" if one.path is None else f"; {_link('record', one.path, results)}")
+        for one in board.apart
     ]
     return ["## Not ranked\n\n" + "\n".join(lines) + "\n"] if lines else []
-
-
-def why_not_ranked(record: Digest, tasks: Sequence[str] = RANKED_TASKS) -> str:
-    """Why a record is part of no row, in plain text."""
-    if record.key.limit is not None or not record.is_enumerated:
-        return f"limited to {record.n_sequences:,} lists, for trying things out only"
-    last = record.summary[-1]
-    if last.emergence is None:
-        return (
-            f"{record.key.estimator} refused {last.refused_cells} of the cells that emergence at the last shot needs: "
-            f"{record.refusal}"
-        )
-    return f"incomplete or superseded: a row needs the newest version of {', '.join(tasks)} at one seed"
 
 
 def _link(text: str, path: str, results: str) -> str:

@@ -7,50 +7,57 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from bench.store import write_whole
+from bench.store import StoredFit, write_whole
 from proxies import by_task, leaderboard
 from proxies.board import Board
-from proxies.leaderboard import BY_TASK, CLOSED_PICTURE, FOLDER, SIZE_PICTURE, pretended
+from proxies.leaderboard import BY_TASK, CLOSED_PICTURE, FOLDER, SIZE_PICTURE, largest, pretended, title
+from proxies.standings import EstimatedEntry, Standing
+
+Drawn = TypeVar("Drawn", Standing, list[StoredFit])
 
 DRAWING_VERSION = 1
 """Raised when the same board would give another picture than before."""
 
-_MARK = re.compile(rb"<!-- board ([0-9a-f]{64}) -->\n\Z")
+_MARK = re.compile(rb"<!-- drawn ([0-9a-f]{64}) -->\n\Z")
 
 
-def files_of(board: Board, root: Path, out: Path, *, redraw: bool) -> dict[Path, bytes]:
-    """The bytes of every file.
+def files_of(board: Board, root: Path, out: Path, *, redraw: bool) -> dict[Path, bytes | None]:
+    """The bytes of every file; None for one that has nothing to show.
 
     Args:
         root: the results folder.
-        out: where `leaderboard.md` lies.
-        redraw: draw pictures whatever is there; otherwise one that says it is of this very board stays as it is, since
-            drawing takes longer than everything else.
+        out: where `leaderboard.md` lies; the files in the results folder do not depend on it.
+        redraw: draw pictures whatever is there; otherwise one that says it is of these very numbers stays as it is,
+            since drawing takes longer than everything else.
     """
-    results, folder = _from(out.parent, root), root / FOLDER
-    text = leaderboard.render(board, results=results)
-    tables = by_task.render(board, leaderboard=_from(folder, out), results=_from(folder, root))
-    files = {out: text.encode(), folder / BY_TASK: tables.encode()}
-    mark = hashlib.sha256(f"{DRAWING_VERSION}\n{text}".encode()).hexdigest()
-    if any(table.measured for table in board.tables):
-        files[folder / SIZE_PICTURE] = _picture(folder / SIZE_PICTURE, mark, _size_picture, board, redraw)
-    if pretended(board.fits):
-        files[folder / CLOSED_PICTURE] = _picture(folder / CLOSED_PICTURE, mark, _closed_picture, board, redraw)
-    return files
+    folder = root / FOLDER
+    size, closed = folder / SIZE_PICTURE, folder / CLOSED_PICTURE
+    standing, shown = largest(board), pretended(board.fits)
+    return {
+        out: leaderboard.render(board, results=_from(out.parent, root)).encode(),
+        folder / BY_TASK: by_task.render(board, results=_from(folder, root)).encode(),
+        size: None if standing is None else _picture(size, _shown_of(standing), standing, _size_picture, redraw),
+        closed: _picture(closed, _shown_of_fits(shown), shown, _closed_picture, redraw) if shown else None,
+    }
 
 
 def write_leaderboard(board: Board, root: Path, out: Path) -> tuple[Path, ...]:
-    """Write every file that is not what it should be, and say which files there are.
+    """Write every file that is not what it should be, and say which.
 
     Raises:
         StorageError: one cannot be written.
     """
-    files = files_of(board, root, out, redraw=False)
-    for path, content in files.items():
-        if _there(path) != content:
+    changed = {
+        path: content for path, content in files_of(board, root, out, redraw=False).items() if _there(path) != content
+    }
+    for path, content in changed.items():
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
             write_whole(path, content)
-    return tuple(files)
+    return tuple(changed)
 
 
 def stale(board: Board, root: Path, out: Path) -> list[Path]:
@@ -58,29 +65,49 @@ def stale(board: Board, root: Path, out: Path) -> list[Path]:
     return [path for path, content in files_of(board, root, out, redraw=True).items() if _there(path) != content]
 
 
-def _picture(path: Path, mark: str, draw: Callable[[Board], bytes], board: Board, redraw: bool) -> bytes:
-    known = _there(path)
+def _picture(path: Path, shown: object, drawn: Drawn, draw: Callable[[Drawn], bytes], redraw: bool) -> bytes:
+    """The picture, with a mark of all that it shows at its end."""
+    mark = hashlib.sha256(f"{DRAWING_VERSION}\n{shown!r}".encode("utf-8", "surrogatepass")).hexdigest()
+    known = _there(path) or b""
     found = _MARK.search(known)
     if not redraw and found is not None and found[1].decode() == mark:
         return known
-    return draw(board) + f"<!-- board {mark} -->\n".encode()
+    return draw(drawn) + f"<!-- drawn {mark} -->\n".encode()
 
 
-def _size_picture(board: Board) -> bytes:
+def _shown_of(standing: Standing) -> object:
+    measured = [
+        (one.name, one.family, one.model.n_parameters, one.emergence, one.ceiling, one.over_twin, one.may_rank)
+        for one in standing.measured
+    ]
+    estimated = [(one.name, one.bits, one.may_rank) for one in standing.entries if isinstance(one, EstimatedEntry)]
+    return title(standing), measured, estimated
+
+
+def _shown_of_fits(fits: list[StoredFit]) -> object:
+    return [
+        (item.record.key.problem, item.record.key.target, item.record.rows, item.record.errors, item.record.comparisons)
+        for item in fits
+    ]
+
+
+def _size_picture(standing: Standing) -> bytes:
     from proxies.leaderboard_picture import size_picture  # here, because matplotlib takes a while
 
-    return size_picture(board)
+    return size_picture(standing)
 
 
-def _closed_picture(board: Board) -> bytes:
+def _closed_picture(fits: list[StoredFit]) -> bytes:
     from proxies.leaderboard_picture import closed_picture
 
-    return closed_picture(board)
+    return closed_picture(fits)
 
 
-def _there(path: Path) -> bytes:
+def _there(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError:
         return b""
 

@@ -12,8 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from bench.escape import printable
 from bench.fits import ON_TRIAL, FitRecord
 from bench.store import StoredFit
-from proxies.board import Board
-from proxies.leaderboard import pretended, title
+from proxies.leaderboard import title
 from proxies.standings import Entry, EstimatedEntry, Standing
 from proxies.svg import drawn
 
@@ -32,9 +31,8 @@ MOST_LABELS = 12
 """Models with their name beside them; with more of them names would cover the points."""
 
 
-def size_picture(board: Board) -> bytes:
-    """Emergence against parameters of the largest table, with intervals, ceilings and untrained twins."""
-    standing = max(board.tables, key=lambda one: len(one.measured))
+def size_picture(standing: Standing) -> bytes:
+    """Emergence against parameters, with intervals, ceilings and untrained twins."""
     styles = _styles(entry.model.family for entry in standing.measured)
     estimated = [entry for entry in standing.entries if isinstance(entry, EstimatedEntry)]
 
@@ -48,13 +46,15 @@ def size_picture(board: Board) -> bytes:
         _label(axes, standing)
         for one in estimated:
             axes.axhline(one.bits, color=GREY, linewidth=0.8, linestyle=":")
+            worth = "" if one.may_rank else ", no better than a baseline"
             axes.annotate(
-                f"{printable(one.name)[:30]}, estimated, size unknown", (1, one.bits), fontsize=6.5, color=GREY,
+                f"{printable(one.name)[:30]}, estimated{worth}", (1, one.bits), fontsize=6.5, color=GREY,
                 xycoords=("axes fraction", "data"), ha="right", va="bottom",
             )  # fmt: skip
         axes.set_xlabel("parameters")
         axes.set_ylabel("emergence (bits)")
-        axes.set_ylim(bottom=0)
+        if min(map(_lowest, standing.measured)) >= 0:
+            axes.set_ylim(bottom=0)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n / 1e6:g} M" if n < 1e9 else f"{n / 1e9:g} B"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -86,6 +86,11 @@ def size_picture(board: Board) -> bytes:
     )
 
 
+def _lowest(entry: Entry) -> float:
+    """Of a model and its twin."""
+    return min(entry.emergence[0] - entry.emergence[1], entry.emergence[0] - (entry.over_twin or (0.0, 0.0))[0])
+
+
 def _draw_model(axes: Axes, entry: Entry, style: tuple[str, str]) -> None:
     colour, marker = style
     x = entry.model.n_parameters
@@ -108,9 +113,8 @@ def _label(axes: Axes, standing: Standing) -> None:
         )  # fmt: skip
 
 
-def closed_picture(board: Board) -> bytes:
+def closed_picture(fits: Sequence[StoredFit]) -> bytes:
     """Estimated against measured emergence, one panel a fit, each family held out in its turn."""
-    fits = pretended(board.fits)
     styles = _styles(row.family for item in fits for row in item.record.rows)
 
     def draw(figure: Figure) -> None:

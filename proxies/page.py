@@ -56,7 +56,7 @@ def _body(data: PageData) -> Iterator[str]:
         )
     else:
         yield f"</header>\n<main>\n{EMPTY}"
-    notes = {**dict(data.notes), "performance": data.performance_note}
+    notes = dict(data.notes)
     identifiers = identified(tables)
     for number, table in enumerate(tables, 1):
         yield board(table, number, identifiers[number - 1], notes)

@@ -11,10 +11,11 @@ Grid = tuple[tuple[float | None, ...], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Number:
-    """A value, and half its 95 % interval where it has one."""
+    """A value, half its 95 % interval where it has one, and a word about it that stands behind."""
 
     value: float
     half_width: float | None
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +108,7 @@ class ModelRow:
         made_from: how it came out of another model, if it did.
         n_parameters: None where nobody says.
         over_twin, over_random_words: emergence minus that of the control; None where there is none.
-        performance: mean accuracy minus chance over tasks, at the shots that the page says.
+        performance: accuracy minus chance.
         behind: None for a measured row.
     """
 
@@ -115,11 +116,11 @@ class ModelRow:
     name: str
     family: str
     n_parameters: int | None
-    type: Literal["base", "instruct", "unknown"]
+    type: Literal["base", "instruct", "unknown"] | None
     made_from: Literal["derived", "checkpoint"] | None
-    precision: str
+    precision: str | None
     bos: bool | None
-    revision: str
+    revision: str | None
     kind: Literal["measured", "estimated"]
     emergence: Number
     ceiling: float | None
@@ -127,7 +128,7 @@ class ModelRow:
     over_random_words: Number | None
     performance: Number | None
     n_samples: int
-    n_seeds: int
+    n_seeds: int | None
     date: str
     source: str
     licence: str
@@ -188,7 +189,6 @@ class PageData:
 
     Attributes:
         notes: (column or mark, what it is in one sentence).
-        performance_note: what the column of performance holds, in one sentence.
     """
 
     title: str
@@ -197,4 +197,3 @@ class PageData:
     fits: tuple[FitPlot, ...]
     apart: tuple[Apart, ...]
     notes: tuple[tuple[str, str], ...]
-    performance_note: str

@@ -20,8 +20,7 @@ from proxies.digests import StoredDigest
 from proxies.emergence_by_block import by_position
 from proxies.fit_report import ORDER, heading
 from proxies.kinds import made_from_another
-from proxies.leaderboard import described, notes, precision_of, record_name, title, why_not_ranked
-from proxies.other_tasks import is_other_task
+from proxies.leaderboard import described, difference_of, is_above, notes, precision_of, record_name, title
 from proxies.page_data import (
     AccuracyCurve,
     AccuracyPoint,
@@ -39,7 +38,7 @@ from proxies.page_data import (
     ShotPoint,
 )
 from proxies.performance import cells_of
-from proxies.standings import MEASURED_TOO, SHOWN, AnyEntry, Entry, EstimatedEntry, Performance, mean_over, places
+from proxies.standings import SHOWN, AnyEntry, Entry, EstimatedEntry, Performance, mean_over, places
 from tasks import PERFORMANCE_TASKS
 
 INTRODUCTION = (
@@ -56,7 +55,6 @@ def page_data(board: Board, store: Store, out: Path, progress: Progress) -> Page
         out: where the page will lie: links are relative to it.
     """
     filler = _Filler(board, store, out, progress)
-    said = dict(notes(board))
     return PageData(
         title="Emergence leaderboard",
         introduction=INTRODUCTION,
@@ -73,8 +71,7 @@ def page_data(board: Board, store: Store, out: Path, progress: Progress) -> Page
         ),
         fits=tuple(filler.plots()),
         apart=tuple(filler.apart()),
-        notes=tuple((name, text.replace("`", "")) for name, text in said.items()),
-        performance_note=said["performance"],
+        notes=tuple((name, text.replace("`", "")) for name, text in notes(board)),
     )
 
 
@@ -109,10 +106,12 @@ class _Filler:
             bos=entry.bos,
             revision=model.revision,
             kind="measured",
-            emergence=Number(value=entry.emergence[0], half_width=entry.emergence[1]),
+            emergence=Number(
+                value=entry.emergence[0], half_width=entry.emergence[1], remark="!" if is_above(entry) else ""
+            ),
             ceiling=entry.ceiling,
-            over_twin=_number(entry.over_twin),
-            over_random_words=_number(entry.over_random_words),
+            over_twin=_number(entry.over_twin, n_seeds=len(entry.seeds)),
+            over_random_words=_number(entry.over_random_words, n_seeds=len(entry.seeds)),
             performance=_performance(entry.performance),
             n_samples=entry.n_samples,
             n_seeds=len(entry.seeds),
@@ -129,19 +128,22 @@ class _Filler:
     def _estimated(self, rank: int | None, entry: EstimatedEntry) -> ModelRow:
         record = entry.stored.record
         between = record.intervals.get("80")
-        asked = self._answers.get((entry.name, ""), []) or [
-            item for (name, _), items in self._answers.items() if name == entry.name for item in items
+        key = record.key
+        asked = [
+            item
+            for item in self._answers.get((entry.name, key.files_sha256 or ""), [])
+            if item.record.key.base_url == key.base_url
         ]
         return ModelRow(
             rank=rank,
             name=entry.name,
             family=entry.family,
             n_parameters=None,
-            type="unknown",
+            type=None,
             made_from=None,
-            precision="",
+            precision=None,
             bos=None,
-            revision="",
+            revision=None,
             kind="estimated",
             emergence=Number(value=record.value_bits, half_width=None),
             ceiling=None,
@@ -149,7 +151,7 @@ class _Filler:
             over_random_words=None,
             performance=_performance(entry.performance),
             n_samples=record.n_questions,
-            n_seeds=1,
+            n_seeds=None,
             date=entry.date,
             source=", ".join(sorted({item.record.key.base_url or item.record.key.provider for item in asked})),
             licence="",
@@ -231,26 +233,14 @@ class _Filler:
 
     def apart(self) -> list[Apart]:
         """Everything without a row."""
-        used = self._board.used
-        found = [
+        return [
             Apart(
-                what=f"{item.record.model.name}, {item.record.key.task}",
-                reason=why_not_ranked(item.record, self._board.tasks),
-                record=self._link("record", item.path),
+                what=one.what,
+                reason=one.reason,
+                record=None if one.path is None else self._link("record", one.path),
             )
-            for item in self._board.stored
-            if item.path not in used and not is_other_task(item.record)
+            for one in self._board.apart
         ]
-        found += [
-            Apart(what=one.what, reason=one.reason, record=self._link("record", one.path))
-            for one in self._board.unused
-            if one.reason != MEASURED_TOO
-        ]
-        found += [
-            Apart(what=file.path, reason=f"not a valid record: {file.reason}", record=None)
-            for file in self._board.rejected
-        ]
-        return found
 
 
 def _comparison(record: FitRecord) -> Comparison:
@@ -263,15 +253,18 @@ def _grid(values: npt.NDArray[np.float64]) -> Grid:
     return tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in values)
 
 
-def _number(pair: tuple[float, float] | None) -> Number | None:
-    return None if pair is None else Number(value=pair[0], half_width=pair[1])
+def _number(pair: tuple[float, float] | None, *, n_seeds: int) -> Number | None:
+    if pair is None:
+        return None
+    return Number(value=pair[0], half_width=pair[1], remark=difference_of(pair, n_seeds=n_seeds))
 
 
 def _performance(performance: Performance | None) -> Number | None:
     if performance is None:
         return None
     above: Interval = performance.above_chance
-    return Number(value=above.value, half_width=above.longer_half)
+    mode = "" if performance.mode == "completion" else performance.mode
+    return Number(value=above.value, half_width=above.longer_half, remark=mode)
 
 
 def _shots(entry: Entry) -> tuple[ShotPoint, ...]:

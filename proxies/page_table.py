@@ -62,7 +62,7 @@ def identified(tables: Sequence[BoardTable]) -> list[list[str]]:
 
 def _fragment(title: str, row: ModelRow, taken: set[str]) -> str:
     fit = row.behind.fit.path if row.behind else ""
-    key = "\n".join((title, row.name, row.revision, row.precision, str(row.bos), row.kind, fit))
+    key = "\n".join((title, row.name, row.revision or "", row.precision or "", str(row.bos), row.kind, fit))
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9.]+", "-", row.name.lower()).strip("-.")[:60]
     fragment = f"m-{name}-{digest}"
@@ -85,7 +85,8 @@ def number(value: Number | None, *, signed: bool = False) -> str:
         return NONE
     if value.half_width is None:
         return f"{value.value:{'+' if signed else ''}.2f} <small>no interval</small>"
-    return html_text(with_half_width(value.value, value.half_width, signed=signed))
+    shown = html_text(with_half_width(value.value, value.half_width, signed=signed))
+    return f"{shown} <small>{html_text(value.remark)}</small>" if value.remark else shown
 
 
 def _row(row: ModelRow, columns: tuple[Column, ...], identifier: str) -> str:
@@ -125,10 +126,14 @@ def _columns(longest: float) -> tuple[Column, ...]:
         Column(heading="parameters", html=_parameters, value=lambda row: row.n_parameters),
         _text("type", lambda row: f"{row.type}, {row.made_from}" if row.made_from else row.type),
         _text("precision", lambda row: row.precision),
-        _text("BOS", lambda row: {None: None, True: "yes", False: "no"}[row.bos]),
+        _text("BOS", lambda row: None if row.bos is None else "yes" if row.bos else "no"),
         _text("revision", lambda row: row.revision),
         Column(heading="n samples", html=lambda row: f"{row.n_samples:,}", value=lambda row: row.n_samples),
-        Column(heading="seeds", html=lambda row: str(row.n_seeds), value=lambda row: row.n_seeds),
+        Column(
+            heading="seeds",
+            html=lambda row: NONE if row.n_seeds is None else str(row.n_seeds),
+            value=lambda row: row.n_seeds,
+        ),
         _text("date", lambda row: row.date),
         Column(heading="source and records", html=_source, value=lambda row: len(row.records)),
     )

@@ -294,10 +294,8 @@ def only(frame: pd.DataFrame, model: str, mode: str, *, served: bool = False) ->
     chosen = there if len(there) and (served or here.empty) else here
     files = sorted(set(zip(chosen["files_sha256"], chosen["dtype"], strict=True)))
     if len(files) > 1:
-        shown = ", ".join(f"{sha[:12]} in {dtype}" for sha, dtype in files)
-        raise UsageError(
-            f"'{model}' was asked with {len(files)} sets of weights: {shown}; keep one in the results folder"
-        )
+        shown = ", ".join(f"{sha[:12]} in {dtype}" if sha else f"a service at {dtype}" for sha, dtype in files)
+        raise UsageError(f"{len(files)} different models are called '{model}': {shown}; keep one in the results folder")
     return chosen
 
 

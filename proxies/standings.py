@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal, TypeVar
 
 import numpy as np
 
-from bench.estimates import Source
+from bench.estimates import Source, answers_of, answers_sha256
+from bench.fits import ON_TRIAL
 from bench.intervals import Interval, combined, mean_over_seeds
+from bench.performance import PerformanceRecord
 from bench.records import Condition, ModelInfo
 from bench.store import StoredEstimate, StoredFit, StoredPerformance
 from proxies.digests import StoredDigest
@@ -116,7 +118,7 @@ class EstimatedEntry:
     @property
     def may_rank(self) -> bool:
         """An estimate that is worth no more than its baseline puts no model above or below another."""
-        return self.stored.record.beats_baseline
+        return self.stored.record.beats_baseline and made_from_another(self.name) is None
 
 
 AnyEntry = Entry | EstimatedEntry
@@ -124,11 +126,19 @@ AnyEntry = Entry | EstimatedEntry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apart:
-    """An estimate or a record without a row, and why."""
+    """Something without a row, and why; `path` of its record is None for a file that is none."""
 
     what: str
     reason: str
-    path: str
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """An estimate of a model that is measured as well, by a fit that still stands; in bits."""
+
+    stored: StoredEstimate
+    measured: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +160,23 @@ def places(entries: Sequence[AnyEntry]) -> list[int | None]:
     return [next(ranks) if entry.may_rank else None for entry in entries]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Everything that records make of rows.
+
+    Attributes:
+        tables: measured and estimated rows by setting.
+        compared: estimates of models that are measured as well.
+        unused: estimates that no longer stand, and why.
+        stale_fits: paths of fits of emergence whose rows are no longer what the records say.
+    """
+
+    tables: tuple[Standing, ...]
+    compared: tuple[Compared, ...]
+    unused: tuple[Apart, ...]
+    stale_fits: frozenset[str]
+
+
 def standings(
     stored: Sequence[StoredDigest],
     performances: Sequence[StoredPerformance] = (),
@@ -157,31 +184,41 @@ def standings(
     fits: Sequence[StoredFit] = (),
     *,
     tasks: Sequence[str] = RANKED_TASKS,
-) -> tuple[list[Standing], list[Apart]]:
-    """Measured and estimated rows by setting, and the estimates that have none.
+) -> Found:
+    """Measured and estimated rows by setting.
 
     An estimate stands in the largest table of its estimator: that is what fits are made of. It has a row there if its
-    model is not measured, the fit behind it is still the one on disk, and the tasks are the ranked ones.
+    model is not measured, the fit behind it is the one on disk and still of these records, its answers are those on
+    disk, and the tasks are the ranked ones.
     """
-    measured = rankings(stored, tasks=tasks)
     by_weights, by_name = _performance_index(performances)
     rows: list[tuple[Setting, list[AnyEntry]]] = [
-        (setting, [_with_performance(entry, by_weights) for entry in entries]) for setting, entries in measured
+        (setting, [_with_performance(entry, by_weights) for entry in entries])
+        for setting, entries in rankings(stored, tasks=tasks)
     ]
-    apart = []
+    truths = _truths(stored)
+    stale = {item.path for item in fits if not _is_current(item, truths.get(item.record.key.estimator, {}))}
+    standing_fits = {(item.path, item.record.key.digest()) for item in fits if item.path not in stale}
+    answered = [item.record for item in performances]
+    compared, unused = [], []
     for item in estimates if tuple(tasks) == RANKED_TASKS else ():
-        reason = _why_no_row(item, fits, rows)
-        if reason is not None:
-            apart.append(Apart(what=f"{item.record.key.model}, estimated from {SHOWN[item.record.key.source]}",
-                               reason=reason, path=item.path))  # fmt: skip
-            continue
-        performance = by_name.get((item.record.key.model, item.record.key.mode))
-        _table_of(item, rows).append(EstimatedEntry(stored=item, performance=performance))
-    return [Standing(setting=setting, entries=tuple(_ordered(entries))) for setting, entries in rows], apart
+        table = _table_of(item, rows)
+        reason = _why_void(item, table, standing_fits, answered)
+        if reason is not None or table is None:
+            what = f"{item.record.key.model}, estimated from {SHOWN[item.record.key.source]}"
+            unused.append(Apart(what=what, reason=str(reason), path=item.path))
+        elif (measured := _measured(item, table)) is not None:
+            compared.append(Compared(stored=item, measured=measured))
+        else:
+            key = item.record.key
+            table.append(EstimatedEntry(stored=item, performance=by_name.get((key.model, key.base_url, key.mode))))
+    return Found(
+        tables=tuple(Standing(setting=setting, entries=tuple(_ordered(entries))) for setting, entries in rows),
+        compared=tuple(compared),
+        unused=tuple(unused),
+        stale_fits=frozenset(stale),
+    )
 
-
-MEASURED_TOO = "measured as well"
-"""Why most estimates have no row: they are there to be held against the measurement."""
 
 SHOWN: dict[Source, Literal["answers", "text"]] = {"performance": "answers", "text": "text"}
 
@@ -190,23 +227,66 @@ def _ordered(entries: Iterable[AnyEntry]) -> list[AnyEntry]:
     return sorted(entries, key=lambda entry: (-entry.bits, entry.name, isinstance(entry, EstimatedEntry), repr(entry)))
 
 
-def _why_no_row(
-    item: StoredEstimate, fits: Sequence[StoredFit], rows: Sequence[tuple[Setting, Sequence[AnyEntry]]]
+def _table_of(item: StoredEstimate, rows: Sequence[tuple[Setting, list[AnyEntry]]]) -> list[AnyEntry] | None:
+    tables = [entries for setting, entries in rows if setting.estimator == item.record.key.estimator]
+    return max(tables, key=lambda entries: sum(isinstance(entry, Entry) for entry in entries), default=None)
+
+
+def _why_void(
+    item: StoredEstimate,
+    table: Sequence[AnyEntry] | None,
+    standing_fits: set[tuple[str, str]],
+    answered: Sequence[PerformanceRecord],
 ) -> str | None:
     record = item.record
-    tables = [entries for setting, entries in rows if setting.estimator == record.key.estimator]
-    if not tables:
+    again = f"run `bench estimate {record.key.model}` again"
+    if table is None:
         return f"no model is measured by {record.key.estimator}"
-    if any(isinstance(entry, Entry) and entry.name == record.key.model for entries in tables for entry in entries):
-        return MEASURED_TOO
-    if record.key.fit_sha256 not in {fit.record.key.digest() for fit in fits if fit.path == record.fit}:
-        return f"by a fit that has been made anew since; run `bench estimate {record.key.model}` again"
+    if (record.fit, record.key.fit_sha256) not in standing_fits:
+        return f"by a fit of other records than are here now; {again}"
+    if record.answers_sha256 not in (None, answers_sha256(answers_of(answered, record.key, record.tasks))):
+        return f"from other answers than are here now; {again}"
     return None
 
 
-def _table_of(item: StoredEstimate, rows: Sequence[tuple[Setting, list[AnyEntry]]]) -> list[AnyEntry]:
-    tables = [entries for setting, entries in rows if setting.estimator == item.record.key.estimator]
-    return max(tables, key=lambda entries: sum(isinstance(entry, Entry) for entry in entries))
+def _measured(item: StoredEstimate, table: Sequence[AnyEntry]) -> float | None:
+    """Emergence of the very weights that answered; of a writer of text, of the model of that name."""
+    key = item.record.key
+    for entry in table:
+        if isinstance(entry, Entry) and entry.name == key.model:
+            if key.source == "text" or entry.records[0].record.key.files_sha256 == key.files_sha256:
+                return entry.bits
+    return None
+
+
+def _truths(stored: Sequence[StoredDigest]) -> dict[str, dict[str, list[float]]]:
+    """By estimator and model, emergence as fits have it: the mean over the ranked lists of that over their seeds."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for setting, items in _group(_ranked(stored, RANKED_TASKS), _setting).items():
+        for (model, *_), own in _group(items, _identity).items():
+            by_task = _group(own, lambda item: item.record.key.task)
+            means = [
+                float(np.mean([bits.value_bits for item in same if (bits := item.record.summary[-1].emergence)]))
+                for same in by_task.values()
+            ]
+            found.setdefault(setting.estimator, {}).setdefault(model, []).append(float(np.mean(means)))
+    return found
+
+
+TRUTH_BITS = 1e-3
+"""How far a fit's truth may be from a record's: rounding, of means of numbers with six decimals."""
+
+
+def _is_current(item: StoredFit, truths: Mapping[str, Sequence[float]]) -> bool:
+    """Whether the rows of a fit of emergence are those of the records; of other fits that cannot be told here."""
+    record = item.record
+    if record.key.problem not in ON_TRIAL:
+        return True
+    rows_stand = all(
+        any(abs(row.truth - bits) < TRUTH_BITS for bits in truths.get(row.model, ())) for row in record.rows
+    )
+    known = {row.model for row in record.rows} | {one.what for one in record.excluded}
+    return rows_stand and (record.key.problem != "emergence" or known >= set(truths))
 
 
 def rankings(
@@ -217,6 +297,17 @@ def rankings(
     Limited runs, those without an emergence at the last shot, older versions of a task and second records of the same
     run take no part.
     """
+    found = []
+    for setting, group in _group(_ranked(stored, tasks), _setting).items():
+        entries = [entry for items in _group(group, _identity).values() if (entry := _entry(items, tasks)) is not None]
+        if entries:
+            order = sorted(entries, key=lambda entry: (-entry.emergence[0], entry.model.name, entry.model.revision))
+            found.append((setting, order))
+    return found
+
+
+def _ranked(stored: Sequence[StoredDigest], tasks: Sequence[str]) -> list[StoredDigest]:
+    """The records that rows are made of, whether or not there are enough of them for one."""
     whole = [
         item
         for item in stored
@@ -230,18 +321,11 @@ def rankings(
         key = item.record.key
         place = _setting(item), key.task
         newest[place] = max(newest.get(place, (0, "")), (key.task_version, key.task_hash))
-    current = [
+    return [
         item
         for item in whole
         if newest[_setting(item), item.record.key.task] == (item.record.key.task_version, item.record.key.task_hash)
     ]
-    found = []
-    for setting, group in _group(current, _setting).items():
-        entries = [entry for items in _group(group, _identity).values() if (entry := _entry(items, tasks)) is not None]
-        if entries:
-            order = sorted(entries, key=lambda entry: (-entry.emergence[0], entry.model.name, entry.model.revision))
-            found.append((setting, order))
-    return found
 
 
 def _entry(items: Sequence[StoredDigest], tasks: Sequence[str]) -> Entry | None:
@@ -302,11 +386,12 @@ def mean_over(
 
 
 _Weights = tuple[str, str, str]
-_Index = tuple[dict[_Weights, Performance], dict[tuple[str, str], Performance]]
+_Service = tuple[str, str | None, str]
+_Index = tuple[dict[_Weights, Performance], dict[_Service, Performance]]
 
 
 def _performance_index(performances: Sequence[StoredPerformance]) -> _Index:
-    """By (model, files, dtype) of weights asked here, and by (model, mode) of whatever was asked, served first."""
+    """By (model, files, dtype) of weights asked here, and by (model, address or None, mode) of whatever was asked."""
     wanted = [item for item in performances if item.record.key.task in PERFORMANCE_TASKS]
 
     def identity(item: StoredPerformance) -> tuple[str, str, str, str, str, int]:
@@ -314,8 +399,8 @@ def _performance_index(performances: Sequence[StoredPerformance]) -> _Index:
         return key.model, key.files_sha256 or "", key.dtype or "", key.mode, key.base_url or "", key.seed
 
     by_weights: dict[_Weights, Performance] = {}
-    by_name: dict[tuple[str, str], Performance] = {}
-    for (model, files, dtype, mode, _, _), items in sorted(_group(wanted, identity).items()):
+    by_name: dict[_Service, Performance] = {}
+    for (model, files, dtype, mode, address, _), items in sorted(_group(wanted, identity).items()):
         found = _performance(items, mode)
         if found is None:
             continue
@@ -323,7 +408,7 @@ def _performance_index(performances: Sequence[StoredPerformance]) -> _Index:
             known = by_weights.get((model, files, dtype))  # completion before chat, the first seed before others
             if known is None or (known.mode, mode) == ("chat", "completion"):
                 by_weights[model, files, dtype] = found
-        by_name.setdefault((model, mode), found)  # without files comes first: what a service answered
+        by_name.setdefault((model, address or None, mode), found)  # the first seed
     return by_weights, by_name
 
 

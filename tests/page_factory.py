@@ -146,9 +146,9 @@ def make_estimate(index: int = 0, **fields: object) -> ModelRow:
         name=f"closed-{index}",
         family="closed",
         n_parameters=None,
-        type="unknown",
+        type=None,
         made_from=None,
-        precision="unknown",
+        precision=None,
         bos=None,
         revision="2026-10",
         kind="estimated",
@@ -233,6 +233,5 @@ def page_of(*rows: ModelRow, **fields: object) -> PageData:
             ("over twin", "emergence minus that of the same architecture with freshly initialised weights"),
             ("over random words", "emergence minus that of the same model on lists of random words"),
         ),
-        performance_note="mean accuracy minus chance over six tasks at 8 shots, ± half the 95 % interval",
     )
     return replace(data, **fields)  # type: ignore[arg-type]

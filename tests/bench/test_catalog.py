@@ -189,12 +189,30 @@ def test_quoted_escapes_and_cuts() -> None:
 @pytest.mark.parametrize("text", ["x" * 5000, "\x1b[31m\u202e\n" * 50, " ", "\ue000"])
 def test_what_a_folder_says_of_itself_is_cut_and_printable(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": text, "dtype": text}))
-    (tmp_path / "bench.json").write_text(json.dumps({"licence": text, "variant": text}))
+    (tmp_path / "bench.json").write_text(json.dumps({"licence": text}))
     entry = resolve(str(tmp_path))
     assert entry.variant == "unknown"
     for field in (entry.family, entry.precision, entry.licence):
         assert field.isprintable()
         assert 1 <= len(field.strip()) <= 100
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"family": "SmolLM2",}', "expected a JSON object such as"),
+        ("[]", "expected a JSON object such as"),
+        ('{"family": 3}', "family must be a text, got 3"),
+        ('{"variant": "chat"}', "variant must be base, instruct or unknown, got 'chat'"),
+        ('{"familiy": "SmolLM2"}', "there is no 'familiy'; did you mean family?"),
+    ],
+)
+def test_what_a_person_wrote_wrong_into_a_folder_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    (tmp_path / "bench.json").write_text(content)
+    with pytest.raises(ModelError, match=re.escape(message)) as refused:
+        resolve(str(tmp_path))
+    assert "bench.json: " in str(refused.value)
 
 
 def test_a_name_from_a_deep_path_is_cut_to_its_end(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_a_served_model_gets_an_estimated_row(
         asked = ("add", "closed", "--base-url", server.base_url, "--n-queries", "10", *where(results))
         status, out, _ = bench(*asked, "--dry-run", "--usd-per-million-input", "1", "--usd-per-million-output", "2")
         assert status == 0 and "requests: 120 if none fails" in out and "USD if no question fails" in out
+        assert json.loads(bench(*asked, "--dry-run", "--json")[1])["n_requests"] == 120
         assert not (results / "performance/closed").exists() and not server.received
 
         status, _, err = bench(*asked)
@@ -86,16 +87,49 @@ def test_a_served_model_gets_an_estimated_row(
 
 
 @pytest.mark.timeout(600)
+def test_a_service_that_calls_itself_like_a_measured_model_is_told_its_own_row(
+    bench: Bench, results: Path, knowing: ScriptedServer
+) -> None:
+    with knowing as server:
+        asked = ("add", "gpt2-ladder-xs", "--base-url", server.base_url, "--n-queries", "10", "--yes", *where(results))
+        status, out, err = bench(*asked)
+    assert status == 0, err
+    assert out.strip().splitlines()[-1].startswith("gpt2-ladder-xs has a row and no rank: estimated, ")
+    (estimate,) = [item.record for item in Store(results).estimates()[0]]
+    assert estimate.measured_bits is None and estimate.key.base_url == server.base_url
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--mode", "chat"), "emergence cannot be estimated from answers in chat mode with the records in"),
+        (("--shots", "1,2"), "--shots 1,2 lacks 4, which the estimate is from"),
+        (("--family", "Nope"), "no family 'Nope' was measured; there are "),
+    ],
+)
+@pytest.mark.parametrize("how", ["--yes", "--dry-run"])
+def test_what_could_not_be_estimated_is_not_asked(
+    bench: Bench, results: Path, knowing: ScriptedServer, options: tuple[str, ...], message: str, how: str
+) -> None:
+    with knowing as server:
+        status, _, err = bench("add", "closed", "--base-url", server.base_url, how, *options, *where(results))
+        assert status == 2 and message in err, err
+        assert not server.received and not (results / "performance/closed").exists()
+
+
+@pytest.mark.timeout(600)
 def test_a_service_that_fails_now_and_then_is_asked_again_by_the_same_command(
     bench: Bench,
     results: Path,
     knowing: ScriptedServer,
 ) -> None:
     with knowing as server:
-        server.faults = at({number: "400" for number in range(40, 60)})
+        server.faults = at({number: "400" for number in range(40, 120, 4)})
         asked = ("add", "closed", "--base-url", server.base_url, "--n-queries", "10", "--yes", *where(results))
         status, _, err = bench(*asked)
         assert status == 1 and "20 questions failed; run the same command to try again" in err
+        assert "not estimated: 20 questions to closed have no answer" in err
+        assert "| closed |" not in (results.parent / "leaderboard.md").read_text()
         status, out, _ = bench(*asked)
     assert status == 0 and len(server.received) == 140 and "closed has a row and no rank" in out
 
@@ -112,6 +146,7 @@ def test_a_model_that_is_here_gets_a_measured_row(bench: Bench, tmp_path: Path) 
     model, results = str(save_list_model(tmp_path / "tiny")), tmp_path / "results"
     status, out, _ = bench("add", model, "--dry-run", *where(results))
     assert status == 0 and "What is missing" in out and not (results / "emergence").exists()
+    assert json.loads(bench("add", model, "--dry-run", "--json", *where(results))[1])["n_missing"] == 12
     status, out, err = bench("add", model, *where(results))
     assert status == 0, err
     assert "tiny has rank 1: measured, " in out and "not estimated: " in err

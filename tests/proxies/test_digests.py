@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,27 @@ def test_a_write_into_a_file_is_seen_though_size_and_time_stay(root: Path) -> No
 def test_a_damaged_index_is_made_anew(root: Path, content: bytes) -> None:
     (root / INDEX).write_bytes(content)
     expected = digests_of(Store(root).records()[0])
+    assert read(root) == (expected, 3)
+    assert read(root) == (expected, 0)
+
+
+def test_an_index_damaged_in_the_middle_or_of_another_shape_is_made_anew(root: Path) -> None:
+    expected = digests_of(Store(root).records()[0])
+    read(root)
+    content = bytearray((root / INDEX).read_bytes())
+    content[len(content) // 2 :] = b"\x7f" * (len(content) - len(content) // 2)
+    (root / INDEX).write_bytes(content)
     assert read(root)[0] == expected
-    assert read(root)[0] == expected
+    assert read(root) == (expected, 0)
+    (root / INDEX).unlink()
+    with sqlite3.connect(root / INDEX) as connection:
+        connection.execute("CREATE TABLE digests (other TEXT)")
+    assert read(root) == (expected, 3)
+    assert read(root) == (expected, 0)
+
+
+def test_verifying_leaves_no_index(root: Path) -> None:
+    assert read(root, verify=True)[1] == 3 and not (root / INDEX).exists()
 
 
 def test_an_invalid_digest_in_the_index_is_no_digest(root: Path) -> None:
@@ -101,8 +121,15 @@ def test_a_held_index_and_one_that_cannot_be_made_only_cost_time(root: Path, mon
     monkeypatch.setattr("proxies.digests.WAIT_SECONDS", 0.1)
     expected = digests_of(Store(root).records()[0])
     holder = sqlite3.connect(root / INDEX, isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
-    assert read(root) == (expected, 3)
+    read(root)
+    for record in root.glob("emergence/*/*.json"):
+        record.touch()  # all to be written again
+    for lock in ("BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"):
+        holder.execute(lock)
+        started = time.monotonic()
+        assert read(root) == (expected, 3)
+        assert time.monotonic() - started < 2.0  # one wait, not one a record
+        holder.execute("ROLLBACK")
     holder.close()
     (root / INDEX).unlink(missing_ok=True)
     (root / INDEX).mkdir()

@@ -29,7 +29,7 @@ def render(items: list[StoredDigest], rejected: list[RejectedFile]) -> str:
 
 def tables(items: list[StoredDigest]) -> str:
     """The tables by task."""
-    return by_task.render(board_of(items), leaderboard="../../leaderboard.md", results="..")
+    return by_task.render(board_of(items), results="..")
 
 
 def rows_as_data(items: list[StoredDigest]) -> list[dict[str, object]]:
@@ -115,7 +115,7 @@ def test_limited_incomplete_and_invalid_records_are_listed_apart_and_never_ranke
     apart = text.split("## Not ranked")[1]
     assert "partial, country: incomplete or superseded" in apart
     assert apart.count("limited to 132 lists") == 3
-    assert "emergence/x/y.json: not a valid record: y.json&#58; seed&#58; wrong &#124; type" in apart
+    assert "emergence/x/y.json: not a valid record&#58; y.json&#58; seed&#58; wrong &#124; type" in apart
 
 
 def test_other_presets_and_settings_have_tables_of_their_own() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
+from bench.estimates import answers_of, answers_sha256
 from bench.fits import Between
 from bench.store import RejectedFile, StoredEstimate, StoredFit, StoredPerformance
 from bench.terminal_leaderboard import View, leaderboard_tables
@@ -19,10 +20,26 @@ from tasks import PERFORMANCE_TASKS, RANKED_TASKS
 from tests.estimate_factory import make_estimate
 from tests.payloads import PAYLOADS
 from tests.performance_factory import make_performance
+from tests.proxies.test_fit_report import comparison as make_comparison
 from tests.proxies.test_fit_report import record as make_fit
+from tests.proxies.test_fit_report import row as make_row
 from tests.record_factory import make_record
 
-FIT = StoredFit(path="fits/emergence/x.json", record=make_fit())
+
+def fit_of(*models: list[StoredDigest], **changes: Any) -> StoredFit:
+    """A fit whose rows are these models."""
+    rows = tuple(
+        make_row(model=items[0].record.model.name, truth=float(np.mean([bits_of(item) for item in items])))
+        for items in models
+    )
+    return StoredFit(path="fits/emergence/x.json", record=make_fit(rows=rows or (make_row(),), **changes))
+
+
+def bits_of(item: StoredDigest) -> float:
+    """Emergence at the last shot."""
+    bits = item.record.summary[-1].emergence
+    assert bits is not None
+    return bits.value_bits
 
 
 def measured(**fields: Any) -> list[StoredDigest]:
@@ -45,9 +62,11 @@ def served(model: str = "closed", correct: int = 50, **changes: Any) -> list[Sto
     return answered(model, correct, **(nothing | {"base_url": "https://api.example/v1"} | changes))
 
 
-def estimated(model: str = "closed", *, fit: StoredFit = FIT, **changes: Any) -> StoredEstimate:
+def estimated(model: str = "closed", *, fit: StoredFit, files: str | None = None, **changes: Any) -> StoredEstimate:
     record = make_estimate(model, **changes)
-    key = record.key.model_copy(update={"fit_sha256": fit.record.key.digest()})
+    key = record.key.model_copy(update={"fit_sha256": fit.record.key.digest(), "files_sha256": files})
+    if files is not None:
+        key = key.model_copy(update={"base_url": None})
     return StoredEstimate(path=f"estimates/{model}.json", record=record.model_copy(update={"key": key}))
 
 
@@ -67,7 +86,7 @@ def files_of(items: list[StoredDigest]) -> str:
 
 def test_performance_is_the_mean_above_chance_with_wilsons_intervals_combined() -> None:
     items = measured()
-    ((table,), _) = standings(items, answered(files_sha256=files_of(items)))
+    (table,) = standings(items, answered(files_sha256=files_of(items))).tables
     (entry,) = table.measured
     assert entry.performance is not None and entry.performance.n_questions == 600
     above = entry.performance.above_chance
@@ -98,7 +117,7 @@ def test_no_performance_is_shown_that_is_not_the_whole_one_of_these_weights(othe
         others = answered(files_sha256=files_of(items))
         failed = make_performance(n_failed=1, **others[0].record.key.model_dump(exclude={"schema_version"}))
         others[0] = replace(others[0], record=failed)
-    ((table,), _) = standings(items, others)
+    (table,) = standings(items, others).tables
     assert table.measured[0].performance is None
 
 
@@ -112,12 +131,13 @@ def test_chat_is_shown_as_such_and_only_where_there_is_no_completion() -> None:
 
 def test_an_estimated_row_stands_at_its_place_without_a_rank_and_says_what_it_is_worth() -> None:
     low, high = measured(model="low", level=4.0), measured(model="high", level=9.0, weights="v" * 64)
-    whole = board(*low, *high, *served(), estimated(), FIT)
+    fit = fit_of(low, high)
+    whole = board(*low, *high, *served(), estimated(fit=fit), fit)
     (table,) = whole.tables
     assert [entry.name for entry in table.entries] == ["high", "closed", "low"]
     assert places(table.entries) == [1, None, 2]
     row = next(line for line in leaderboard.render(whole).splitlines() if "| closed |" in line)
-    assert "6.50 &#40;" not in row and "| 6.50 (80 %: 5.00 to 8.00) |" in row and "| 0.50 ± 0.04 |" in row
+    assert "| 6.50 (80 %: 5.00 to 8.00) |" in row and "| 0.50 ± 0.04 |" in row
     assert (
         "estimated from answers, [fit](results/fits/emergence/x.json): held-out error 1.25 bits, the mean 1.00; "
         "3 models of 2 families; does not beat its baseline" in row.replace("&#58;", ":")
@@ -127,43 +147,107 @@ def test_an_estimated_row_stands_at_its_place_without_a_rank_and_says_what_it_is
     assert data["interval_80_bits"] == [5.0, 8.0] and data["performance"] == pytest.approx(0.5)
 
 
-def test_an_estimate_that_beats_its_baseline_has_a_rank() -> None:
-    (table,) = board(*measured(level=4.0), estimated(beats_baseline=True), FIT).tables
-    assert places(table.entries) == [1, 2]
+def test_an_estimate_that_beats_its_baseline_has_a_rank_unless_its_model_was_made_of_another() -> None:
+    items = measured(level=4.0)
+    fit = fit_of(items)
+    for name, ranks in (("closed", [1, 2]), ("closed@int4", [None, 1])):
+        (table,) = board(*items, estimated(name, fit=fit, beats_baseline=True), fit).tables
+        assert places(table.entries) == ranks
+
+
+def test_an_estimate_by_a_fit_that_says_the_same_of_every_model_is_called_that() -> None:
+    items = measured()
+    fit = fit_of(items)
+    for spread, is_said in ((0.049, True), (0.05, False)):
+        text = leaderboard.render(board(*items, estimated(fit=fit, spread_bits=spread), fit))
+        assert ("the fit says the same of every model, whatever it answers" in text) == is_said
 
 
 def test_an_estimate_without_interval_says_why() -> None:
-    text = leaderboard.render(board(*measured(), estimated(intervals={}), FIT))
+    items = measured()
+    fit = fit_of(items)
+    text = leaderboard.render(board(*items, estimated(fit=fit, intervals={}), fit))
     assert "| 6.50 (no interval: 2 families) |" in text
 
 
-def test_an_estimate_of_a_measured_model_or_by_a_fit_of_before_has_no_row() -> None:
-    other = StoredFit(path=FIT.path, record=make_fit(rows_sha256="b" * 64))
-    both = board(*measured(), estimated("tiny", measured_bits=5.0), estimated("old", fit=other), FIT)
-    assert not [entry for entry in both.tables[0].entries if isinstance(entry, EstimatedEntry)]
-    text = leaderboard.render(both)
-    beside, _, apart = text.partition("## How good are estimates?")[2].partition("## Not ranked")
-    assert "| tiny | answers | 6.50 (80 %: 5.00 to 8.00) | 5.00 |" in beside and "tiny" not in apart
-    assert "old, estimated from answers: by a fit that has been made anew since" in apart.replace("&#58;", ":")
-    assert "bench estimate old" in apart
+def has_row(whole: Board) -> bool:
+    return any(isinstance(entry, EstimatedEntry) for table in whole.tables for entry in table.entries)
+
+
+def test_an_estimate_of_measured_weights_is_held_against_the_measurement_of_today() -> None:
+    items = measured()
+    fit = fit_of(items)
+    whole = board(*items, estimated("tiny", fit=fit, files=files_of(items), measured_bits=1.0), fit)
+    assert not has_row(whole) and not whole.found.unused
+    bits = np.mean([bits_of(item) for item in items])
+    text = leaderboard.render(whole).partition("## How good are estimates?")[2]
+    assert f"| tiny | answers | 6.50 (80 %: 5.00 to 8.00) | {bits:.2f} |" in text and "Not ranked" not in text
+
+
+def test_a_service_that_calls_itself_like_a_measured_model_is_another_one() -> None:
+    items = measured()
+    fit = fit_of(items)
+    whole = board(*items, *served("tiny"), estimated("tiny", fit=fit), fit)
+    assert sorted((entry.name, isinstance(entry, EstimatedEntry)) for entry in whole.tables[0].entries) == [
+        ("tiny", False), ("tiny", True),
+    ]  # fmt: skip
+    assert not whole.found.compared
+
+
+def void(whole: Board) -> str:
+    """Why the one estimate of a board no longer stands."""
+    assert not has_row(whole) and not whole.found.compared
+    (one,) = whole.found.unused
+    assert one.reason in leaderboard.render(whole).replace("&#96;", "`").replace("&#58;", ":")
+    return one.reason
+
+
+@pytest.mark.parametrize("files", [None, "w" * 64], ids=["of a service", "of measured weights"])
+def test_an_estimate_by_a_fit_of_other_records_no_longer_stands(files: str | None) -> None:
+    items, more = measured(), measured(model="more", weights="m" * 64)
+    fit, other = fit_of(items), fit_of(items, rows_sha256="b" * 64)
+    name = "tiny" if files else "closed"
+    estimate = estimated(name, fit=fit, files=files)
+    assert "by a fit of other records than are here now; run `bench estimate" in void(board(*items, estimate, other))
+    assert "by a fit of other records" in void(board(*items, *more, estimate, fit))  # a model that it has not seen
+    assert "by a fit of other records" in void(board(*more, estimate, fit))  # a model that is gone
+    changed = measured(level=4.0)
+    assert "by a fit of other records" in void(board(*changed, estimate, fit))
+    text = leaderboard.render(board(*changed, estimate, fit))
+    assert "(of other records than are here now" in html.unescape(text)
+    assert void(board(*items, estimate)) and has_row(board(*items, estimated(fit=fit), fit))
+
+
+def test_an_estimate_from_other_answers_no_longer_stands() -> None:
+    items, asked = measured(), served()
+    fit = fit_of(items)
+    key = estimated(fit=fit).record.key
+    digest = answers_sha256(answers_of([item.record for item in asked], key, PERFORMANCE_TASKS))
+    estimate = estimated(fit=fit, tasks=PERFORMANCE_TASKS, answers_sha256=digest)
+    assert has_row(board(*items, *asked, estimate, fit))
+    more = replace(asked[0], record=asked[0].record.model_copy(update={"samples_sha256": "t" * 64}))
+    assert "from other answers than are here now" in void(board(*items, more, *asked[1:], estimate, fit))
+    assert "from other answers" in void(board(*items, *asked[1:], estimate, fit))
 
 
 def test_an_estimate_stands_where_its_estimator_measured_most() -> None:
     few = measured(model="a", estimator="exact")
-    many = measured(model="b") + measured(model="c", weights="c" * 64, settings={"n_draws": 9}) + measured(
-        model="d", weights="d" * 64, settings={"n_draws": 9}
-    )  # fmt: skip
-    tables = board(*few, *many, estimated(), FIT).tables
-    assert [[entry.name for entry in table.entries if isinstance(entry, EstimatedEntry)] for table in tables].count(
-        ["closed"]
-    ) == 1
+    models = [
+        measured(model="b"),
+        measured(model="c", weights="c" * 64, settings={"n_draws": 9}),
+        measured(model="d", weights="d" * 64, settings={"n_draws": 9}),
+    ]
+    fit = fit_of(*models)
+    many = [item for items in models for item in items]
+    tables = board(*few, *many, estimated(fit=fit), fit).tables
     (found,) = [table for table in tables if any(isinstance(entry, EstimatedEntry) for entry in table.entries)]
     assert {entry.name for entry in found.entries} == {"c", "d", "closed"}
 
 
 def test_the_terminal_shows_sorts_and_filters() -> None:
     low, high = measured(model="low", level=4.0), measured(model="high", level=9.0, weights="v" * 64)
-    whole = board(*low, *high, *answered("low", 90, files_sha256=files_of(low)), estimated(), FIT)
+    fit = fit_of(low, high)
+    whole = board(*low, *high, *answered("low", 90, files_sha256=files_of(low)), estimated(fit=fit), fit)
 
     def names(**view: Any) -> list[str]:
         table = leaderboard_tables(whole, View(**view))[0]
@@ -193,20 +277,23 @@ def hostile_board(payload: str, field: str) -> Board:
         replace(item, record=item.record.model_copy(update={"model": item.record.model.model_copy(update=changed)}))
         for item in items
     ]
+    fit = fit_of(items, comparisons=(make_comparison(verdict=payload),) if field == "verdict" else ())
     closed = estimated(
-        payload if field == "model" else "closed", verdict=payload if field == "verdict" else "no",
-        baseline=payload if field == "verdict" else "the mean", measured_bits=5.0 if field == "verdict" else None,
-        intervals={"80": Between(low=5.0, high=8.0)},
+        payload if field == "model" else "closed", fit=fit, verdict=payload if field == "verdict" else "no",
+        baseline=payload if field == "verdict" else "the mean", intervals={"80": Between(low=5.0, high=8.0)},
     )  # fmt: skip
+    beside = estimated(items[0].record.model.name, fit=fit, files=files_of(items), baseline=closed.record.baseline)
+    old = estimated(closed.record.key.model, fit=fit_of(items, rows_sha256="b" * 64))
     bad = RejectedFile(path=f"emergence/{payload}.json", reason=payload)
-    return board(*items, *served(payload if field == "model" else "closed"), closed, FIT, rejected=(bad,))
+    asked = served(payload if field == "model" else "closed")
+    return board(*items, *asked, closed, beside, old, fit, rejected=(bad,))
 
 
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
 def test_a_payload_stays_text_after_a_markdown_parser(payload: str, field: str) -> None:
     whole = hostile_board(payload, field)
-    texts = leaderboard.render(whole), by_task.render(whole, leaderboard="../../leaderboard.md", results="..")
+    texts = leaderboard.render(whole), by_task.render(whole, results="..")
     parser = MarkdownIt("gfm-like", {"html": True})
     for text in texts:
         assert not set(text) & {"\x1b", "\x07", "\x00", "\x9b", "\u202e", "\u2028"}
