@@ -188,6 +188,7 @@ def test_the_readme_tells_what_the_served_model_was_estimated_at() -> None:
     assert "and the fit does not beat the mean of the other families" in readme
     assert isinstance(estimated, EstimatedEntry) and not estimated.may_rank
     record = estimated.stored.record
+    assert "it says the same of every model, whatever that answers" in readme and not record.makes_use_of_inputs
     assert record.baseline == "the mean" and not any(name.startswith("smollm2") for name in record.trained_on)
 
 
