@@ -358,7 +358,7 @@ def _said_of_itself(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     record = read_json_object(file)
-    if not record:
+    if not record and file.read_bytes().strip() != b"{}":
         raise ModelError(f"{file}: expected a JSON object such as {_EXAMPLE}; mend it, or take it away")
     wrong = [name for name in _WRITTEN_BY_PEOPLE if name in record and not isinstance(record[name], str)]
     if wrong:

@@ -433,7 +433,8 @@ def with_estimate(results: Path, record: EstimateRecord) -> Selection:
         board = read_board(Store(results), bars)
     row = EstimatedEntry(stored=StoredEstimate(path="estimates/x.json", record=record))
     first = board.tables[0]
-    board = replace(board, tables=(replace(first, entries=(*first.entries, row)), *board.tables[1:]))
+    tables = (replace(first, entries=(*first.entries, row)), *board.tables[1:])
+    board = replace(board, found=replace(board.found, tables=tables))
     return replace(selected(results), board=_rows(board))
 
 

@@ -403,7 +403,9 @@ def test_estimates_from_the_records(zoo_folder: Path, tmp_path: Path) -> None:
     assert record.key.family is None and record.n_questions == 2 * N_QUESTIONS * len(TASKS)
     assert estimate("closed").was_there and Store(results).estimates()[0][0].path.startswith("estimates/closed/")
     assert estimate("closed", "family 3").record.left_out == ("f3-m", "f3-s")
-    with pytest.raises(UsageError, match="no family 'family 9' was measured; there are family 0, family 1, family 2"):
+    with pytest.raises(
+        UsageError, match="no family 'family 9' was measured; did you mean family .. there are family 0, "
+    ):
         estimate("closed", "family 9")
     with pytest.raises(UsageError, match="no performance of 'unknown' in completion mode is in the records"):
         estimate("unknown")

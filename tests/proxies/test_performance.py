@@ -33,7 +33,7 @@ def test_each_model_and_mode_has_a_table_and_no_two_modes_share_one() -> None:
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["big-1, chat", "big-1, completion", "small-1, completion"]
     assert "| antonym | 0.01 (0.00 to 0.05) | - | 0.50 (0.40 to 0.60) |" in text
     assert "| country | - | 0.30 (0.22 to 0.40) | 0.80 (0.71 to 0.87) |" in text
-    assert "Asked at https&#58;//api.example/v1, which says it is big-1-2026." in text
+    assert "Asked at https&#58;&#47;/api.example/v1, which says it is big-1-2026." in text
     (line,) = [line for line in text.splitlines() if line.startswith("| country") and "| 60 |" in line]
     assert "0.29 (0.19 to 0.40)" in line  # 20 of the 70 that were answered, and twice 30 failed
 

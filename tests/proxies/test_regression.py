@@ -221,7 +221,7 @@ def test_two_sets_of_weights_under_one_name_are_refused_as_a_target() -> None:
     rows = frame()
     rows = pd.concat([rows, of(rows, TARGET).assign(files_sha256="c" * 64)])
     assert refusal(lambda: cells_fit(rows)) == (
-        f"'f0-m' was asked with 2 sets of weights: {files_of(TARGET)[:12]} in float32, cccccccccccc in float32; "
+        f"2 different models are called 'f0-m': {files_of(TARGET)[:12]} in float32, cccccccccccc in float32; "
         "keep one in the results folder"
     )
 

@@ -177,7 +177,7 @@ def test_a_mix_of_faults_loses_nothing(n: int, seed: int) -> None:
         "hang": 0.01,
         "drip": 0.01,
     }
-    limits = replace(HURRIED, max_attempts=6, attempt_seconds=0.5, max_concurrency=8, backoff_seconds=0.05)
+    limits = replace(HURRIED, max_attempts=6, attempt_seconds=1.0, max_concurrency=8, backoff_seconds=0.05)
     with ScriptedServer(faults=share(mix, seed=seed)) as server:
         began = time.monotonic()
         answers = asked(server, questions(n), limits=limits)
