@@ -23,6 +23,7 @@ from bench.cli_export import export, schema
 from bench.cli_fit import estimate, features, fit, ledger_app
 from bench.cli_leaderboard import leaderboard
 from bench.cli_options import RANKED, AsJson, TaskFiles, Tasks, print_json, print_tables, task_names
+from bench.cli_plan import plan
 from bench.cli_probe import probe
 from bench.cli_query import query
 from bench.cli_zoo import zoo
@@ -164,6 +165,7 @@ def run(
         remark(line)
 
 
+app.command()(plan)
 app.command()(add)
 app.command()(query)
 app.command()(collect)

@@ -75,7 +75,11 @@ def _time_of_all(plan: ZooPlan) -> str:
     if plan.n_untimed == plan.n_missing:
         return "time unknown: no record here is like them"
     untimed = f", and {plan.n_untimed} more of which no record here is like them" if plan.n_untimed else ""
-    return (
-        f"about {duration(plan.seconds)} on this machine (estimated from the seconds in the records that are there)"
-        + (untimed and f"{untimed}, time unknown")
+    n_like = plan.n_missing - plan.n_untimed - plan.n_counted
+    told = ["from the seconds in the records that are there"] if n_like else []
+    told += [f"{plan.n_counted} of them as `bench plan` does" if n_like else "as `bench plan` does"] * bool(
+        plan.n_counted
+    )
+    return f"about {duration(plan.seconds)} on this machine (estimated {' and '.join(told)})" + (
+        untimed and f"{untimed}, time unknown"
     )

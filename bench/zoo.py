@@ -27,6 +27,7 @@ from bench.zoo_weights import ZooWeights
 from tasks import LISTS, PAIRS, PERFORMANCE_TASKS, RANKED_TASKS, TEXTS
 
 if TYPE_CHECKING:
+    from bench.plan import Probed
     from bench.request import RunRequest
     from bench.run import RunOutcome
 
@@ -146,6 +147,7 @@ class JobPlan:
         problem: why nothing can be told of the job: its model cannot be had. None where it can.
         seconds: what the missing records take, without those of which that cannot be told.
         n_untimed: missing records whose time cannot be told, since no record is like them.
+        n_counted: missing records that no record is like, whose time was told by `bench.plan` instead.
     """
 
     job: Job
@@ -154,6 +156,7 @@ class JobPlan:
     problem: str | None = None
     seconds: float = 0.0
     n_untimed: int = 0
+    n_counted: int = 0
 
     @property
     def n_records(self) -> int:
@@ -186,6 +189,11 @@ class ZooPlan:
     def n_untimed(self) -> int:
         """Missing records whose time cannot be told."""
         return sum(part.n_untimed for part in self.jobs)
+
+    @property
+    def n_counted(self) -> int:
+        """Missing records whose time was told without a record like them."""
+        return sum(part.n_counted for part in self.jobs)
 
     @property
     def seconds(self) -> float:
@@ -257,7 +265,8 @@ def plan(jobs: Sequence[Job], out: Path, progress: Progress) -> ZooPlan:
     if any(part.missing for part in parts):
         progress.stage("reading how long records took")
         known = timings(Store(out))
-        parts = [_timed(part, known, weights) for part in parts]
+        probes = _Probes(out=out, weights=weights, progress=progress)
+        parts = [_timed(part, known, probes) for part in parts]
     return ZooPlan(jobs=tuple(parts))
 
 
@@ -367,14 +376,40 @@ def _scale(n_parameters: int, n_recorded: int) -> float:
     return 1.0 if 1 / SAME_SIZE <= ratio <= SAME_SIZE else max(ratio, LEAST_SCALE)
 
 
-def _timed(part: JobPlan, known: Sequence[Timing], weights: ZooWeights) -> JobPlan:
+@dataclass(kw_only=True)
+class _Probes:
+    """Times of measurements of which there is no like record: counted, and timed in parts; see `bench.plan`."""
+
+    out: Path
+    weights: ZooWeights
+    progress: Progress
+    probed: Probed | None = None
+
+    def seconds(self, job: Job, tasks: tuple[str, ...]) -> float | None:
+        """What these records take; None where that cannot be told."""
+        from bench.plan import Probed, plan
+
+        self.probed = self.probed or Probed()
+        entry = resolve(job.model)
+        known = {entry.name: self.weights.identity(entry)}
+        try:
+            return plan(_run_request(job, tasks, self.out), self.progress, probed=self.probed, known=known).seconds
+        except UsageError:  # the run itself says what is wrong
+            return None
+
+
+def _timed(part: JobPlan, known: Sequence[Timing], probes: _Probes) -> JobPlan:
     if not part.missing:
         return part
     entry = resolve(part.job.model)
-    entry = replace(entry, n_parameters=weights.n_parameters(entry))
-    estimates = [estimated_seconds(known, part.job, task, entry) for task in part.missing]
-    told = [seconds for seconds in estimates if seconds is not None]
-    return replace(part, seconds=sum(told), n_untimed=len(estimates) - len(told))
+    entry = replace(entry, n_parameters=probes.weights.n_parameters(entry))
+    estimates = {task: estimated_seconds(known, part.job, task, entry) for task in part.missing}
+    seconds = sum(told for told in estimates.values() if told is not None)
+    untold = tuple(task for task, told in estimates.items() if told is None)
+    counted = probes.seconds(part.job, untold) if untold and part.job.kind == "emergence" else None
+    if counted is not None:
+        return replace(part, seconds=seconds + counted, n_counted=len(untold))
+    return replace(part, seconds=seconds, n_untimed=len(untold))
 
 
 def _looked_at(job: Job, out: Path, weights: ZooWeights, progress: Progress) -> JobPlan:
