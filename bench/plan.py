@@ -56,7 +56,7 @@ NUMBER_BYTES = 18.05
 KEPT_BYTES = 7.0
 """Of a number in the measurements that are kept beside the records for a restart, which have no line breaks."""
 
-LOAD_SECONDS = 0.25
+LOAD_SECONDS = 0.1
 """Of a model of no size: its configuration and its tokenizer read, the library's own work. About, for any machine."""
 
 RECORD_SECONDS = 0.05

@@ -293,6 +293,7 @@ def as_data(found: ZooPlan) -> dict[str, object]:
         "n_missing": found.n_missing,
         "n_unknown": found.n_unknown,
         "n_untimed": found.n_untimed,
+        "n_counted": found.n_counted,
         "seconds": _told_seconds(found.seconds, found.n_missing, found.n_untimed),
         "jobs": [
             {
@@ -306,6 +307,7 @@ def as_data(found: ZooPlan) -> dict[str, object]:
                 "problem": part.problem,
                 "seconds": _told_seconds(part.seconds, len(part.missing), part.n_untimed),
                 "n_untimed": part.n_untimed,
+                "n_counted": part.n_counted,
             }
             for part in found.jobs
         ],

@@ -25,6 +25,7 @@ RUN = (
     r"bench tasks (check|show) counterpart\.json.*",
     r"bench run gpt2-ladder-xs .*--limit 50 --out try",
     r"bench query gpt2-ladder-xs .*--n-queries 10 --out try",
+    r"bench plan gpt2-ladder-xs .*",
     r"bench (query|collect) \S+ .*--dry-run",
     r"bench query far-away .*--write-prompts questions\.jsonl",
     r"bench collect --openings-of text-sample .*",
@@ -37,6 +38,7 @@ ONLY_PARSED = {
     "weights that a test cannot count on: hub, package index, or a model of the reader's own": (
         r"bench (run|query) (MODEL|gpt2|gpt2@\S+|\./my-model-folder|model\.Q4_K_M\.gguf|EleutherAI/\S+|\$model)( .*)?",
         r"bench query smollm2-135m-instruct.*",
+        r"bench plan \./my-model-folder.*",
         r"bench (models fetch|tasks show \S+ --model) \S+",
         r"bench add .*",
     ),
@@ -49,6 +51,7 @@ ONLY_PARSED = {
     ),
     "minutes or more": (
         r"bench calibrate.*",
+        r"bench plan \S+ .*--preset paper",
         r"bench (fit|features --csv cells\.csv)( .*)?",
         r"bench collect gpt2-ladder-xs .*",
         r"bench zoo.*",

@@ -115,7 +115,8 @@ def test_what_is_missing_is_told_then_measured_then_there(
     jobs, where = jobs_of(model), ("--out", str(tmp_path / "results"))
     status, out, err = bench_zoo(jobs, *where, "--dry-run")
     assert status == 0
-    assert "3 of 3 records are missing, time unknown: no record here is like them" in out
+    assert "3 of 3 records are missing, about " in out
+    assert "(estimated as `bench plan` does), and 2 more of which no record here is like them, time unknown" in out
     assert "1 of 1" in out and "2 of 2" in out and "?" in out
     assert not (tmp_path / "results").exists()
     status, out, err = bench_zoo(jobs, *where)
@@ -303,12 +304,14 @@ def test_json_tells_every_job(bench_zoo: Callable[..., Answer], model: str, tmp_
     status, out, _ = bench_zoo(jobs_of(model), "--out", str(tmp_path), "--dry-run", "--json")
     content = json.loads(out)
     assert status == 0
-    assert {name: content[name] for name in content if name != "jobs"} == {
-        "n_records": 3, "n_missing": 3, "n_unknown": 0, "n_untimed": 3, "seconds": None, "written": [], "failed": [],
+    assert content["seconds"] == content["jobs"][0]["seconds"] > 0  # counted and timed in parts
+    assert {name: content[name] for name in content if name not in ("jobs", "seconds")} == {
+        "n_records": 3, "n_missing": 3, "n_unknown": 0, "n_untimed": 2, "n_counted": 1, "written": [], "failed": [],
     }  # fmt: skip
     assert content["jobs"][1] == {
         "kind": "performance", "model": model, "method": "completion", "seed": 0, "tasks": ["antonym", "country"],
         "missing": ["antonym", "country"], "left_out": {}, "problem": None, "seconds": None, "n_untimed": 2,
+        "n_counted": 0,
     }  # fmt: skip
 
 
@@ -434,8 +437,8 @@ EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """Hex sha256 of no samples."""
 
 
-def test_times_of_missing_records_are_added_up_and_the_rest_is_said_to_be_unknown(
-    bench_zoo: Callable[..., Answer], model: str, tmp_path: Path
+def test_times_of_missing_records_are_added_up_and_the_rest_is_counted_or_said_to_be_unknown(
+    bench_zoo: Callable[..., Answer], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = jobs_of(model)[0]
     for seed in (1, 2):
@@ -444,6 +447,15 @@ def test_times_of_missing_records_are_added_up_and_the_rest_is_said_to_be_unknow
         slow = outcome.record.provenance.model_copy(update={"seconds": 90.0})
         outcome.path.write_text(outcome.record.model_copy(update={"provenance": slow}).model_dump_json())
     jobs = (replace(job, tasks=("antonym", "country")), replace(job, model=f"{model}@int4"))
+    found = plan(jobs, tmp_path, Told())
+    assert (found.n_missing, found.n_untimed, found.n_counted) == (3, 0, 1)
+    assert found.seconds > 180 and found.jobs[1].seconds == 90
+    assert (
+        bench_zoo(jobs, "--out", str(tmp_path), "--dry-run")[1]
+        .splitlines()[-1]
+        .endswith("(estimated from the seconds in the records that are there and 1 of them as `bench plan` does)")
+    )
+    monkeypatch.setattr("bench.zoo._Probes.seconds", lambda *given: None)  # an estimator without a cost model
     found = plan(jobs, tmp_path, Told())
     assert (found.n_missing, found.seconds, found.n_untimed) == (3, 180.0, 1)
     assert as_data(found)["seconds"] == 180.0
