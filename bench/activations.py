@@ -26,7 +26,11 @@ from bench.errors import ModelError, StorageError
 from bench.prefix_forest import Integers, PrefixForest, plant
 
 BATCH_TOKENS = 4096
-"""Tokens per forward step: enough rows for the matrix multiplications to run at full speed on two cores."""
+"""Tokens per forward step on an accelerator: enough rows for the matrix multiplications to run at full speed."""
+
+CPU_BATCH_TOKENS = 1024
+"""The same on a CPU. The matrix multiplications are at full speed from 256 rows on, and temporaries beyond 32 MB (4,096
+tokens of the MLP of GPT-2 small take 50 MB) are given back to the system and faulted in anew with every operation."""
 
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.02, torch.float16: 0.02}
 """Largest accepted difference of a state to the plain forward pass, relative to the spread of the states (see
@@ -144,7 +148,7 @@ class Extractor:
         *,
         bos: int | None,
         sample: Integers,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> None:
         """Check the model on some sequences and choose how prefixes are shared.
 
@@ -152,11 +156,14 @@ class Extractor:
             bos: token put before every sequence, macro and micro alike, or None.
             sample: some sequences of the population to check with, shape (n, n_positions): neighbours that share
                 prefixes, enough to fill a bin, so that a mask by distance shows.
+            batch_tokens: tokens per forward step; None: what is fast on the device of the model.
 
         Raises:
             ModelError: its blocks cannot be run one by one, or give NaN.
         """
-        self._model, self._blocks, self._bos, self._batch_tokens = model, blocks, bos, batch_tokens
+        self._model, self._blocks, self._bos = model, blocks, bos
+        is_on_cpu = device_of(model).type == "cpu"
+        self._batch_tokens = batch_tokens or (CPU_BATCH_TOKENS if is_on_cpu else BATCH_TOKENS)
         self._runner = BlockRunner(model, blocks)
         self.d_model = self._runner.d_model
         tolerance = TOLERANCES[self._dtype()]
