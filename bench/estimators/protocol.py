@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, Self
 
@@ -160,8 +160,10 @@ def pair_up(
     inputs, outputs = inputs.float().contiguous(), outputs.float().contiguous()
     for side, rows in (("input", inputs), ("output", outputs)):
         starts = range(0, len(rows), ROWS_AT_ONCE)
-        if not all(bool(torch.isfinite(rows[start : start + ROWS_AT_ONCE]).all()) for start in starts):
-            n_bad = int((~torch.isfinite(rows)).any(dim=1).sum())
+        if all(math.isfinite(float(rows[start : start + ROWS_AT_ONCE].sum())) for start in starts):
+            continue  # no sum with a NaN or an infinity is finite, and a sum is read twenty times faster than each number
+        n_bad = int((~torch.isfinite(rows)).any(dim=1).sum())
+        if n_bad:
             raise EstimationError(f"{n_bad} of {len(rows)} {side} rows hold NaN or infinite values")
     if weights is None:
         weights = np.full(len(inputs), 1.0 / len(inputs))
@@ -184,13 +186,32 @@ def label_rows(rows: torch.Tensor) -> npt.NDArray[np.int64]:
 
     Rows are equal when they are bit for bit equal (0.0 and -0.0 count as equal), told by a 128-bit hash of each.
     """
+    if len(np.unique(_row_numbers(rows))) == len(rows):
+        return np.arange(len(rows))
     seen: dict[bytes, int] = {}
     labels = np.empty(len(rows), dtype=np.int64)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        contents = (rows[start : start + ROWS_AT_ONCE] + 0.0).cpu().numpy()
+    for start, contents in _chunks(rows):
         for index, row in enumerate(contents, start=start):
             labels[index] = seen.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), len(seen))
     return labels
+
+
+def _row_numbers(rows: torch.Tensor) -> npt.NDArray[np.int64]:
+    """A number for each row, shape (n_samples,): equal for equal rows, and nearly always different for different ones.
+
+    A weighted sum of their bits modulo 2^64: exact, so the order of summation does not matter, and ten times faster
+    than a hash that can be relied on. Rows with different numbers are different.
+    """
+    factors = np.random.default_rng(0).integers(2**63, size=rows.shape[1], dtype=np.int64) | 1
+    word = np.int64 if rows.shape[1] % 2 == 0 else np.int32  # two numbers at a time where they come in pairs
+    bits = (contents.view(word) for _, contents in _chunks(rows))
+    return np.concatenate([np.einsum("ij,j->i", part, factors[: part.shape[1]]) for part in bits])
+
+
+def _chunks(rows: torch.Tensor) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """The contents of a few thousand rows at a time, -0.0 made 0.0, and the index of the first of them."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield start, (rows[start : start + ROWS_AT_ONCE] + 0.0).cpu().numpy()
 
 
 def refuse_constant_columns(pairs: Pairs) -> None:
