@@ -35,8 +35,8 @@ ROUNDING_NATS = 1e-5
 """float32 rounding of a sum of densities, part of every standard error: draws that all agree are not exact."""
 
 NEGLIGIBLE = -80.0
-"""Log-densities below this are raised to it, or left out: e^-80 changes no sum, but below e^-87 float32 is subnormal, and
-`exp` 30 times slower."""
+"""Log-densities below this are raised to it, or left out: e^-80 changes no sum, but below e^-87 float32 is subnormal,
+and `exp` 30 times slower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,7 +161,7 @@ def pair_up(
     for side, rows in (("input", inputs), ("output", outputs)):
         starts = range(0, len(rows), ROWS_AT_ONCE)
         if all(math.isfinite(float(rows[start : start + ROWS_AT_ONCE].sum())) for start in starts):
-            continue  # no sum with a NaN or an infinity is finite, and a sum is read twenty times faster than each number
+            continue  # no sum with a NaN or an infinity is finite, and summing is twenty times faster than looking
         n_bad = int((~torch.isfinite(rows)).any(dim=1).sum())
         if n_bad:
             raise EstimationError(f"{n_bad} of {len(rows)} {side} rows hold NaN or infinite values")
@@ -203,9 +203,12 @@ def _row_numbers(rows: torch.Tensor) -> npt.NDArray[np.int64]:
     than a hash that can be relied on. Rows with different numbers are different.
     """
     factors = np.random.default_rng(0).integers(2**63, size=rows.shape[1], dtype=np.int64) | 1
-    word = np.int64 if rows.shape[1] % 2 == 0 else np.int32  # two numbers at a time where they come in pairs
-    bits = (contents.view(word) for _, contents in _chunks(rows))
-    return np.concatenate([np.einsum("ij,j->i", part, factors[: part.shape[1]]) for part in bits])
+    numbers = []
+    for _, contents in _chunks(rows):
+        # Two numbers of 32 bits at a time where they come in pairs.
+        bits = contents.view(np.int64) if rows.shape[1] % 2 == 0 else contents.view(np.int32).astype(np.int64)
+        numbers.append(np.einsum("ij,j->i", bits, factors[: bits.shape[1]]))
+    return np.concatenate(numbers)
 
 
 def _chunks(rows: torch.Tensor) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:

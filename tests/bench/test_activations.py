@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from itertools import permutations
+from itertools import islice, permutations
 from typing import Any
 
 import numpy as np
@@ -398,6 +398,29 @@ def test_the_size_of_a_batch_does_not_matter(architecture: str) -> None:
         streams.append(take(extractor.stream(forest))[:, :, used_slots(forest)])
     for stream in streams[1:]:
         assert_same(stream.flatten(0, 1), streams[0].flatten(0, 1))
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_the_tokens_that_go_through_a_block_are_the_distinct_prefixes(architecture: str) -> None:
+    """A slice of the population of 25 names and 4 shots: 1,000 lists, and the same lists five times over."""
+    model = awake(architecture)
+    n_tokens = 0
+
+    def count(module: nn.Module, args: Any, output: torch.Tensor) -> None:
+        nonlocal n_tokens
+        n_tokens += output.shape[:-1].numel()
+
+    extractor = extractor_of(model)
+    find_blocks(model)[1].mlp.register_forward_hook(count)
+    orders = np.array(list(islice(permutations(range(25), 4), 1000)))
+    once = 5 + np.stack([orders, np.full_like(orders, 25)], axis=2).reshape(1000, 8)
+    n_distinct = sum(len(np.unique(once[:, : depth + 1], axis=0)) for depth in range(8))
+    for sequences in (once, np.tile(once, (5, 1))):
+        n_tokens = 0
+        forest = extractor.plant(sequences)
+        take(extractor.stream(forest))
+        assert n_tokens == forest.tokens.size
+        assert n_distinct <= n_tokens <= 1.15 * n_distinct < 0.35 * once.size  # bins repeat a little and are padded
 
 
 def used_slots(forest: PrefixForest) -> torch.Tensor:

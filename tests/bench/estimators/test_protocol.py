@@ -16,7 +16,7 @@ from bench.calibration.samplers import GaussianLatents, LowRank
 from bench.controls import break_pairs
 from bench.errors import EstimationError, Refusal
 from bench.estimators import ESTIMATORS, Estimator, MutualInformation, Pairs, pair_up
-from bench.estimators.protocol import label_rows
+from bench.estimators.protocol import _row_numbers, label_rows
 
 BIT = math.log(2)
 
@@ -344,3 +344,21 @@ def test_saturation_is_half_a_bit_below_the_ceiling() -> None:
     assert found.is_saturated
     noisy = ESTIMATORS["noisy_channel"](scales=(0.01, 3.0), headline_scale=3.0)  # type: ignore[call-arg]
     assert not noisy.estimate(injective(), np.random.default_rng(0)).is_saturated
+
+
+def test_different_rows_of_which_a_sum_of_bits_is_equal_are_told_apart() -> None:
+    """Two changed signs cancel in a sum of 64-bit words: only the hash keeps these rows apart."""
+    rows = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 1.0, -1.0], [1.0, 1.0, 1.0, 1.0]])
+    assert len(set(_row_numbers(rows).tolist())) == 1
+    assert label_rows(rows).tolist() == [0, 1, 0]
+
+
+def test_rows_of_odd_width_are_told_apart() -> None:
+    rows = torch.from_numpy(np.random.default_rng(0).permutation(5000 * 3).astype(np.float32).reshape(5000, 3))
+    assert label_rows(rows).tolist() == list(range(5000))
+    assert label_rows(torch.cat([rows, rows[::7]]))[5000:].tolist() == list(range(0, 5000, 7))
+
+
+def test_finite_numbers_of_which_the_sum_overflows_are_taken() -> None:
+    rows = torch.full((4, 6), 3e38) / torch.arange(1, 5)[:, None]
+    assert pair_up(rows, rows).n_samples == 4
