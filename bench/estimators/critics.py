@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -225,52 +225,70 @@ class View:
 
 
 class Tower:
-    """x -> linear(x) + two hidden layers, one such map for every fold and head, evaluated together."""
+    """x -> linear(x) + two hidden layers, one such map for every head, evaluated together.
 
-    def __init__(self, *leading: int, generator: torch.Generator, device: torch.device) -> None:
+    Attributes:
+        parameters: all of them, each with the leading axis n_heads; those of several towers, with more axes in front.
+    """
+
+    def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
+        self.parameters = tuple(parameters)
+
+    @classmethod
+    def drawn(cls, *leading: int, generator: torch.Generator, device: torch.device) -> Self:
+        """At random, with these axes in front."""
+
         def normal(*shape: int, deviation: float) -> torch.Tensor:
-            drawn = torch.randn(*leading, *shape, generator=generator, device=device)
-            return (drawn * deviation).requires_grad_()
+            return torch.randn(*leading, *shape, generator=generator, device=device) * deviation
 
         def hidden(n_inputs: int) -> tuple[torch.Tensor, torch.Tensor]:
             gain = math.sqrt(2 / n_inputs)
             return normal(n_inputs, HIDDEN_WIDTH, deviation=gain), normal(1, HIDDEN_WIDTH, deviation=0.5)
 
-        self._linear = normal(N_COMPONENTS, EMBEDDING, deviation=0.5 / math.sqrt(N_COMPONENTS))
-        self._hidden = (hidden(N_COMPONENTS), hidden(HIDDEN_WIDTH))
-        self._last = normal(HIDDEN_WIDTH, EMBEDDING, deviation=0.3 / math.sqrt(HIDDEN_WIDTH))
-        self._bias = normal(1, EMBEDDING, deviation=0.0)
+        linear = normal(N_COMPONENTS, EMBEDDING, deviation=0.5 / math.sqrt(N_COMPONENTS))
+        first, second = hidden(N_COMPONENTS), hidden(HIDDEN_WIDTH)
+        last = normal(HIDDEN_WIDTH, EMBEDDING, deviation=0.3 / math.sqrt(HIDDEN_WIDTH))
+        return cls((linear, *first, *second, last, normal(1, EMBEDDING, deviation=0.0)))
 
-    def parameters(self) -> Iterator[torch.Tensor]:
-        """All of them, each with the leading axes (n_folds, n_heads)."""
-        yield self._linear
-        for weight, bias in self._hidden:
-            yield weight
-            yield bias
-        yield self._last
-        yield self._bias
-
-    def __call__(self, x: torch.Tensor, fold: int | slice) -> torch.Tensor:
-        """From (..., n_heads, n, `N_COMPONENTS`) to (..., n_heads, n, `EMBEDDING`); ... is n_folds or one fold."""
-        state = x
-        for weight, bias in self._hidden:
-            state = torch.nn.functional.gelu(state @ weight[fold] + bias[fold])
-        return x @ self._linear[fold] + state @ self._last[fold] + self._bias[fold]
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """From (n_heads, n, `N_COMPONENTS`) to (n_heads, n, `EMBEDDING`)."""
+        linear, first, first_bias, second, second_bias, last, bias = self.parameters
+        state = torch.nn.functional.gelu(x @ first + first_bias)
+        state = torch.nn.functional.gelu(state @ second + second_bias)
+        return x @ linear + state @ last + bias
 
 
 class Critics:
-    """f(x, y) = <g(x), h(y)> for every fold and head. Biases of g and h give terms in x alone and in y alone."""
+    """f(x, y) = <g(x), h(y)> for every fold and head. Biases of g and h give terms in x alone and in y alone.
+
+    One fold after the other is evaluated, so that what it leaves in between stays in the cache; one optimiser steps for
+    all, because each fold's parameters and their gradients are a part of `parameters`.
+
+    Attributes:
+        parameters: those of all folds, each with the leading axes (n_folds, n_heads) and its gradient.
+    """
 
     def __init__(self, *, n_folds: int, generator: torch.Generator, device: torch.device) -> None:
-        self._g, self._h = (Tower(n_folds, len(HEADS), generator=generator, device=device) for _ in range(2))
+        towers = [Tower.drawn(n_folds, len(HEADS), generator=generator, device=device) for _ in range(2)]
+        self.parameters = [parameter for tower in towers for parameter in tower.parameters]
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        self._towers = [[_part(tower, fold) for tower in towers] for fold in range(n_folds)]
 
-    def parameters(self) -> list[torch.Tensor]:
-        """All of them, each with the leading axes (n_folds, n_heads)."""
-        return [*self._g.parameters(), *self._h.parameters()]
+    def scores(self, x: torch.Tensor, y: torch.Tensor, fold: int) -> torch.Tensor:
+        """Of the heads of a fold: from (n_heads, n, `N_COMPONENTS`), x and y, to (n_heads, n_inputs, n_outputs)."""
+        g, h = self._towers[fold]
+        return g(x) @ h(y).transpose(-1, -2) / math.sqrt(EMBEDDING)
 
-    def scores(self, x: torch.Tensor, y: torch.Tensor, fold: int | slice) -> torch.Tensor:
-        """Shape (..., n_heads, n_inputs, n_outputs)."""
-        return self._g(x, fold) @ self._h(y, fold).transpose(-1, -2) / math.sqrt(EMBEDDING)
+
+def _part(tower: Tower, fold: int) -> Tower:
+    """The tower of one fold: leaves that share the memory of values and gradients with `tower`."""
+    leaves = []
+    for parameter in tower.parameters:
+        assert parameter.grad is not None, "an optimiser adds to gradients that are there, and replaces none"
+        leaves.append(parameter[fold].detach().requires_grad_())
+        leaves[-1].grad = parameter.grad[fold]
+    return Tower(leaves)
 
 
 def _train(
@@ -284,7 +302,7 @@ def _train(
     rng: np.random.Generator,
 ) -> None:
     """Leave every critic as it was when its validation rows judged it best."""
-    parameters, loss = critics.parameters(), training.loss
+    parameters, loss = critics.parameters, training.loss
     optimiser = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, training.learning_rate, total_steps=training.n_steps, pct_start=0.1
@@ -292,16 +310,15 @@ def _train(
     batch_size = min(training.batch_size, *(len(fold.train) for fold in folds))
     uniform = torch.full((batch_size,), 1 / batch_size, device=x.device)
     best = torch.full((len(folds), len(HEADS)), math.inf, device=x.device)
-    kept = [parameter.detach().clone() for parameter in parameters]
+    kept = [parameter.clone() for parameter in parameters]
     improved_at = 0
-    every = torch.arange(len(folds), device=x.device)[:, None]
     for step in range(1, training.n_steps + 1):
-        batch = np.stack([_batch(fold.train, weights, batch_size, rng) for fold in folds])
-        chosen = torch.from_numpy(batch).to(x.device)  # (n_folds, batch_size)
-        with torch.enable_grad():
-            some_x, some_y = (side[every, :, chosen].transpose(1, 2) for side in (x, y))  # (n_folds, n_heads, ...)
-            optimiser.zero_grad()
-            loss(critics.scores(some_x, some_y, slice(None)), uniform).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.zero_grad(set_to_none=False)
+        for index, fold in enumerate(folds):
+            chosen = torch.from_numpy(_batch(fold.train, weights, batch_size, rng)).to(x.device)
+            some_x, some_y = (side[index].index_select(1, chosen) for side in (x, y))  # (n_heads, batch_size, ...)
+            with torch.enable_grad():
+                loss(critics.scores(some_x, some_y, index), uniform).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         if step % EVALUATE_EVERY and step != training.n_steps:
