@@ -26,11 +26,13 @@ from bench.errors import ModelError, StorageError
 from bench.prefix_forest import Integers, PrefixForest, plant
 
 BATCH_TOKENS = 4096
-"""Tokens per forward step on an accelerator: enough rows for the matrix multiplications to run at full speed."""
+"""Tokens per forward step on an accelerator: enough rows for the matrix multiplications to run at full speed. Prompts
+that are answered take steps of as many on every device."""
 
 CPU_BATCH_TOKENS = 1024
-"""The same on a CPU. The matrix multiplications are at full speed from 256 rows on, and temporaries beyond 32 MB (4,096
-tokens of the MLP of GPT-2 small take 50 MB) are given back to the system and faulted in anew with every operation."""
+"""The same for block states on a CPU. The matrix multiplications are at full speed from 256 rows on, and temporaries
+beyond 32 MB (4,096 tokens of the MLP of GPT-2 small take 50 MB) are given back to the system and faulted in anew with
+every operation."""
 
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.02, torch.float16: 0.02}
 """Largest accepted difference of a state to the plain forward pass, relative to the spread of the states (see
