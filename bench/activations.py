@@ -343,8 +343,9 @@ def decoder_of(model: nn.Module) -> nn.Module:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's first parameter lies."""
-    return next(model.parameters()).device
+    """Where the model takes its inputs: where its first parameter lies that is not kept elsewhere by accelerate."""
+    devices = (parameter.device for parameter in model.parameters())
+    return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
 
 
 def no_cache(parameters: set[str]) -> dict[str, bool]:

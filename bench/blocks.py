@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from bench.activations import device_of
 from bench.errors import ModelError
 
 # Relative to the largest logit. In float32 only experts that sort tokens move an earlier position at all, by 1e-7,
@@ -47,7 +48,7 @@ def check_causal(model: PreTrainedModel, name: str) -> None:
     """
     vocabulary = model.get_input_embeddings().num_embeddings
     parameter = next(model.parameters())
-    one = torch.arange(6, device=parameter.device) % vocabulary
+    one = torch.arange(6, device=device_of(model)) % vocabulary
     other = one.clone()
     other[-1] = (one[-1] + 1) % vocabulary
     with torch.inference_mode():

@@ -6,6 +6,7 @@
     │   └── StorageError       a folder or file cannot be written
     ├── EstimationError        an estimator was given data it cannot answer for
     │   └── Refusal            sound data that this estimator has no answer for; another may
+    ├── EngineError            a cluster does not do the work: no workers, or a unit that ends each of them
     └── RecordError            a file in `results/` is not a valid record
 
 A message names what was expected, the value that came, and what to do about it.
@@ -36,6 +37,10 @@ class EstimationError(BenchError):
 
 class Refusal(EstimationError):
     """The data is sound, but not such that this estimator has an answer: too few samples, a deterministic block."""
+
+
+class EngineError(BenchError):
+    """A cluster does not do the work that it was given: no workers to be had, or a unit that ends each of them."""
 
 
 class RecordError(BenchError):

@@ -22,6 +22,7 @@ from bench.derived import cut_blocks, quantise, recipe_sha256
 from bench.errors import ModelError, UsageError
 from bench.fetch import fetch
 from bench.loading import check_finite, check_loading_info, quiet_libraries
+from bench.placement import spread
 from bench.records import ModelInfo
 from bench.sources import HubSource, ModelEntry
 from bench.weights import configuration_listing, files_sha256, weights_sha256
@@ -112,10 +113,15 @@ def load(
     *,
     dtype: DType = "float32",
     device: str = "cpu",
+    device_map: Literal["auto"] | None = None,
     progress: Tell | None = None,
     expected: WeightsIdentity | None = None,
 ) -> LoadedModel:
     """Fetch and load a model; with `expected`, only if it still is the one that `identify` told of.
+
+    Args:
+        device_map: "auto" spreads the model over the GPUs that there are and this machine's memory, for what is too
+            large for one of them; see `bench.placement`. It passes through this machine's memory as a whole.
 
     Raises:
         ModelError: it cannot be had; it is not a causal decoder-only model; a file is missing, damaged or does not
@@ -144,7 +150,7 @@ def load(
         model.to(torch_dtype)
     if derivation.n_bits is not None:
         quantise(model, n_bits=derivation.n_bits, name=entry.name)
-    return _ready(model, tokenizer, entry, identity, listing, dtype=dtype, device=target)
+    return _ready(model, tokenizer, entry, identity, listing, dtype=dtype, device=target, device_map=device_map)
 
 
 def untrained_twin(
@@ -153,6 +159,7 @@ def untrained_twin(
     seed: int,
     dtype: DType | None = None,
     device: str | None = None,
+    device_map: Literal["auto"] | None = None,
     progress: Tell | None = None,
 ) -> LoadedModel:
     """The same architecture and tokenizer with fresh random weights, those that training would have started from.
@@ -191,7 +198,7 @@ def untrained_twin(
     identity = WeightsIdentity(
         revision=f"untrained:{seed}", weights_sha256=digest, files_sha256=files_sha256(listing, digest)
     )
-    return _ready(model, tokenizer, entry, identity, listing, dtype=dtype, device=target)
+    return _ready(model, tokenizer, entry, identity, listing, dtype=dtype, device=target, device_map=device_map)
 
 
 def model_info(loaded: LoadedModel) -> ModelInfo:
@@ -272,6 +279,7 @@ def _ready(
     *,
     dtype: DType,
     device: torch.device,
+    device_map: Literal["auto"] | None,
 ) -> LoadedModel:
     """Check what can only be checked on the model itself, and describe it."""
     n_rows = model.get_input_embeddings().num_embeddings
@@ -280,14 +288,13 @@ def _ready(
             f"the tokenizer of {entry.name} has {tokenizer.vocab_size} tokens, but the model only {n_rows}; "
             f"the tokenizer belongs to a different model"
         )
-    try:
-        model.to(device)
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"{entry.name} does not fit into the memory of {device}; use a smaller model or the cpu"
-        ) from error
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())  # a tied one appears once
     model.eval()
     model.requires_grad_(False)
+    if device_map is not None:
+        spread(model, entry.name)
+    else:
+        _move(model, entry.name, device)
     blocks = find_blocks(model)
     check_causal(model, entry.name)
     return LoadedModel(
@@ -299,12 +306,21 @@ def _ready(
         files_sha256=identity.files_sha256,
         configuration_listing=listing,
         initializer_range=_initializer_range(model.config),
-        n_parameters=sum(parameter.numel() for parameter in model.parameters()),  # a tied one appears once
+        n_parameters=n_parameters,
         n_blocks=len(blocks),
         d_model=int(model.config.get_text_config(decoder=True).hidden_size),
         dtype=dtype,
         device=str(device),
     )
+
+
+def _move(model: PreTrainedModel, name: str, device: torch.device) -> None:
+    try:
+        model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{name} does not fit into the memory of {device}; spread it with --device-map auto, or use the cpu"
+        ) from error
 
 
 def _identity(entry: ModelEntry, folder: Path, listing: str) -> WeightsIdentity:

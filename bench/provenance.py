@@ -29,17 +29,24 @@ class Start:
         return cls(date=datetime.now(UTC).replace(microsecond=0).isoformat(), commit=commit())
 
 
-def provenance(start: Start, *, command: str, device: str, seconds: float) -> Provenance:
-    """The provenance of a record that has just been measured."""
+def provenance(start: Start, *, command: str, device: str, seconds: float, n_threads: int | None = None) -> Provenance:
+    """The provenance of a record that has just been measured, with so many threads; None for those of this process."""
+    if n_threads is None:
+        n_threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 1  # not to load it for this
     return Provenance(
         date=start.date,
         command=command,
         commit=start.commit,
-        versions={"bench": __version__, **{name: found for name in LIBRARIES if (found := _version(name))}},
-        n_threads=sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 1,  # not to load it for this
+        versions=library_versions(),
+        n_threads=n_threads,
         device=device,
         seconds=round(seconds, 1),
     )
+
+
+def library_versions() -> dict[str, str]:
+    """Of this software and of the libraries that make its numbers, as far as they are installed."""
+    return {"bench": __version__, **{name: found for name in LIBRARIES if (found := _version(name))}}
 
 
 def commit() -> str | None:

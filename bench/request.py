@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin, get_type_hints
@@ -33,6 +34,8 @@ class RunRequest:
         bos: "tokenizer" puts a begin-of-sequence token before macro and micro inputs where the tokenizer does so
             by itself; "none" never does.
         settings: (name, value) of each setting of the estimator that is not to have its default.
+        device_map: "auto" spreads each model over the devices that there are; estimates are made on `device`.
+        shard: (i, n): only the i-th of n shares of the records, counted from 1; see `bench.run.share`.
         memory_bytes: for the states of the population, the weights come on top. What does not fit is kept in a
             temporary file; the rows of one position have to fit.
     """
@@ -50,6 +53,8 @@ class RunRequest:
     revision: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "cpu"
+    device_map: Literal["auto"] | None = None
+    shard: tuple[int, int] = (1, 1)
     bos: Literal["tokenizer", "none"] = "tokenizer"
     memory_bytes: int = 4 << 30
 
@@ -101,6 +106,18 @@ def split_setting(text: str) -> tuple[str, str]:
     if not equals:
         raise UsageError(f"--setting expects NAME=VALUE, got {text[:80]!r}")
     return name.strip(), value.strip()
+
+
+def split_shard(text: str) -> tuple[int, int]:
+    """(i, n) of "I/N", counted from 1.
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if found is None:
+        raise UsageError(f"--shard expects I/N, such as 1/8, got {text[:80]!r}")
+    return int(found[1]), int(found[2])
 
 
 def changed_settings(estimator: Estimator) -> tuple[tuple[str, str], ...]:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
-from bench.activations import Extractor
 from bench.catalog import resolve
+from bench.engine import N_CHECKED, Engine, LocalEngine, Unit, Weights, WeightsFacts
 from bench.errors import UsageError
 from bench.estimators import Estimator
-from bench.measure import check_memory, measure
-from bench.models import (
-    LoadedModel,
-    Tokenizer,
-    WeightsIdentity,
-    bos_token_id,
-    find_blocks,
-    identify,
-    load,
-    load_tokenizer,
-    model_info,
-    untrained_twin,
-)
+from bench.measure import check_memory
+from bench.models import Tokenizer, WeightsIdentity, bos_token_id, identify, load_tokenizer
 from bench.progress import Progress
 from bench.provenance import Start, provenance
 from bench.records import (
@@ -36,7 +26,6 @@ from bench.records import (
     Condition,
     EmergenceRecord,
     Measurement,
-    ModelInfo,
     RecordKey,
     UnitKey,
 )
@@ -60,9 +49,10 @@ from tasks.prompts import (
 from tasks.seeds import generator
 from tasks.task import ListTask, PairTask, Preset, Task, TextTask
 
-N_CHECKED = 128
-"""Neighbouring sequences on which the block-by-block pass is compared with the model's own, once per condition: they
-fill a bin of the forest."""
+__all__ = ["N_CHECKED", "RunOutcome", "aligned_pool", "encoder", "missing", "run", "share", "undrawable"]
+
+
+AnyRecord = TypeVar("AnyRecord")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,28 +64,24 @@ class RunOutcome:
     was_there: bool
 
 
-def run(request: RunRequest, progress: Progress) -> tuple[RunOutcome, ...]:
+def run(request: RunRequest, progress: Progress, engine: Engine | None = None) -> tuple[RunOutcome, ...]:
     """Measure every model on every task; returns one outcome each, in the order asked for.
+
+    Args:
+        engine: where it is measured; by default in this process. What is there is looked up and kept here.
 
     Raises:
         UsageError: the request cannot be met. Apart from what only the loaded weights can tell (damage, a width that
             does not fit the memory budget), everything is looked at before anything is measured.
         StorageError: the results folder cannot be written.
     """
-    job = _Run(
-        request=request,
-        progress=progress,
-        store=Store(request.out),
-        start=Start.now(),
-    )
-    parts = parts_of(request)
-    entries = [resolve(name, request.revision) for name in request.models]
+    job = _Run(request=request, progress=progress, store=Store(request.out), start=Start.now())
     plans = []
-    for entry in dict.fromkeys(entries):
+    for entry, parts in _work(request).items():
         plans.append(job.plan(entry, parts))
         if plans[-1].missing:
             job.store.check_writable(entry.name)
-    return tuple(outcome for plan in plans for outcome in job.carry_out(plan))
+    return job.carry_out(plans, engine or LocalEngine())
 
 
 def missing(
@@ -109,9 +95,9 @@ def missing(
     Raises:
         UsageError: the request cannot be met, apart from what only the tokenizer tells; see `undrawable`.
     """
-    store, parts = Store(request.out), parts_of(request)
+    store = Store(request.out)
     keys = []
-    for entry in dict.fromkeys(resolve(name, request.revision) for name in request.models):
+    for entry, parts in _work(request).items():
         identity = known.get(entry.name) or identify(entry, progress.stage)
         keys += [_record_key(request, entry, identity, part) for part in parts]
     return tuple(key for key in keys if store.record(key) is None)
@@ -162,38 +148,82 @@ def parts_of(request: RunRequest) -> list[Part]:
     return parts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _work(request: RunRequest) -> dict[ModelEntry, list[Part]]:
+    """What of a request falls to this share, in the order asked for."""
+    parts = parts_of(request)
+    entries = dict.fromkeys(resolve(name, request.revision) for name in request.models)
+    work: dict[ModelEntry, list[Part]] = {}
+    for entry, part in share([(entry, part) for entry in entries for part in parts], request.shard):
+        work.setdefault(entry, []).append(part)
+    return work
+
+
+def share(records: Sequence[AnyRecord], shard: tuple[int, int]) -> Sequence[AnyRecord]:
+    """The i-th of n shares of a list: neighbours stay together, and shares differ by one record at most.
+
+    What is on disk plays no part, so that processes that start at different times agree on who does what. The tasks of
+    one model are neighbours: few shares load it, and few measure the random words that its tasks have in common.
+
+    Args:
+        shard: (i, n), counted from 1.
+
+    Raises:
+        UsageError: there is no such share.
+    """
+    number, n_shares = shard
+    if not 1 <= number <= n_shares:
+        raise UsageError(f"--shard expects I/N with I from 1 to N, such as 1/2 or 2/2, got {number}/{n_shares}")
+    return records[(number - 1) * len(records) // n_shares : number * len(records) // n_shares]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Missing:
-    """A record to be made: its key, its populations, and the conditions measured so far."""
+    """A record to be made: its key, its populations, and the conditions that have come in so far, in any order."""
 
     key: RecordKey
     estimator: Estimator
     populations: Mapping[Condition, Population]
+    bos: int | None
     done: dict[Condition, Measurement] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Plan:
-    """What there is to do for one model: a finished or a missing record per task, in the order asked for."""
+    """What there is to do for one model: a finished or a missing record per task, in the order asked for.
+
+    `n_blocks` is known once any of its weights are loaded, the `trained` facts once the trained ones are.
+    """
 
     entry: ModelEntry
     identity: WeightsIdentity
-    bos: int | None
     records: tuple[EmergenceRecord | _Missing, ...]
+    n_blocks: int | None = None
+    trained: WeightsFacts | None = None
 
     @property
     def missing(self) -> tuple[_Missing, ...]:
         return tuple(record for record in self.records if isinstance(record, _Missing))
 
 
+_CONDITIONS_OF: Mapping[bool, tuple[Condition, ...]] = {False: ("trained", "random_words"), True: ("untrained_twin",)}
+"""What is measured on weights, by whether they are the twin's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """One request on its way; what all its steps share."""
+    """One request on its way; what all its steps share.
+
+    Attributes:
+        waiting: who wants a unit that is under way, by the digest of its key. Tasks share their random words.
+        outcomes: the records made by this run, by the digests of their keys.
+    """
 
     request: RunRequest
     progress: Progress
     store: Store
     start: Start
+    waiting: dict[str, list[tuple[_Plan, _Missing, Condition]]] = field(default_factory=dict)
+    outcomes: dict[str, RunOutcome] = field(default_factory=dict)
 
     def plan(self, entry: ModelEntry, parts: list[Part]) -> _Plan:
         """Look at a model without loading it: which records are there, and what lists the others need."""
@@ -203,115 +233,144 @@ class _Run:
         keys = [_record_key(self.request, entry, identity, part) for part in parts]
         found = [self.store.record(key) for key in keys]
         if all(found):
-            return _Plan(entry=entry, identity=identity, bos=None, records=tuple(filter(None, found)))
+            return _Plan(entry=entry, identity=identity, records=tuple(filter(None, found)))
         tokenizer = load_tokenizer(entry, self.progress.stage)
+        bos = bos_token_id(tokenizer) if self.request.bos == "tokenizer" else None
         return _Plan(
             entry=entry,
             identity=identity,
-            bos=bos_token_id(tokenizer) if self.request.bos == "tokenizer" else None,
             records=tuple(
                 record
                 or _Missing(
-                    key=key, estimator=part.estimator, populations=populations_of(self.request, part, tokenizer)
+                    key=key, estimator=part.estimator, populations=populations_of(self.request, part, tokenizer), bos=bos
                 )
                 for record, key, part in zip(found, keys, parts, strict=True)
             ),
         )
 
-    def carry_out(self, plan: _Plan) -> Iterator[RunOutcome]:
-        """Measure what is missing and write it."""
-        info = self._measure_missing(plan) if plan.missing else None
-        for record in plan.records:
-            if isinstance(record, EmergenceRecord):
-                yield RunOutcome(record=record, path=self.store.record_path(record.key), was_there=True)
-            else:
-                assert info is not None
-                finished = self._finished(record, info, plan.bos)
-                yield RunOutcome(record=finished, path=self.store.write_record(finished), was_there=False)
+    def carry_out(self, plans: Sequence[_Plan], engine: Engine) -> tuple[RunOutcome, ...]:
+        """Measure what is missing and write it, each record as soon as its last condition has come in."""
+        seeds = (None, self.request.seed)  # the trained weights first
+        plan_of = {self._weights(plan, seed): plan for plan in plans if plan.missing for seed in seeds}
 
-    def _measure_missing(self, plan: _Plan) -> ModelInfo:
-        """Fill in every condition; one model in memory at a time, the trained one first."""
-        entry, request = plan.entry, self.request
-        self.progress.stage(f"{entry.name}: loading")
-        loaded = load(
-            entry, dtype=request.dtype, device=request.device, progress=self.progress.stage, expected=plan.identity
+        def units_of(weights: Weights, facts: WeightsFacts) -> Iterator[Unit]:
+            return self._units(plan_of[weights], weights, facts)
+
+        with closing(engine.measured(tuple(plan_of), units_of, self.progress)) as measured:
+            for measurement in measured:
+                self.store.write_unit(measurement)
+                first, *others = self.waiting.pop(measurement.key.digest())
+                self._keep(measurement, *first)
+                for other in others:
+                    self._keep_known(measurement, *other)
+        return tuple(self._outcome(record) for plan in plans for record in plan.records)
+
+    def _weights(self, plan: _Plan, twin_seed: int | None) -> Weights:
+        request = self.request
+        return Weights(
+            entry=plan.entry,
+            identity=plan.identity,
+            twin_seed=twin_seed,
+            dtype=request.dtype,
+            device=request.device,
+            device_map=request.device_map,
         )
-        info = model_info(loaded)
-        for record in plan.missing:
-            check_memory(record.populations["trained"].sequences, loaded.d_model, request.memory_bytes)
-        self.progress.plan(info.n_blocks * len(CONDITIONS) * len(plan.missing))
-        self._measure_conditions(plan, loaded, ("trained", "random_words"))
-        del loaded
-        gc.collect()
-        self.progress.stage(f"{entry.name}: initialising its untrained twin")
-        twin = untrained_twin(entry, seed=request.seed, dtype=request.dtype, device=request.device)
-        self._measure_conditions(plan, twin, ("untrained_twin",))
-        return info
 
-    def _measure_conditions(self, plan: _Plan, loaded: LoadedModel, conditions: tuple[Condition, ...]) -> None:
+    def _units(self, plan: _Plan, weights: Weights, facts: WeightsFacts) -> Iterator[Unit]:
+        """What is to be measured on weights that have been loaded: not what is in the store, or under way."""
+        if weights.twin_seed is None:
+            plan.trained = facts
+        if plan.n_blocks is None:
+            for record in plan.missing:
+                check_memory(record.populations["trained"].sequences, facts.info.d_model, self.request.memory_bytes)
+            plan.n_blocks = facts.info.n_blocks
+            self.progress.plan(plan.n_blocks * len(CONDITIONS) * len(plan.missing))
         for record in plan.missing:
-            for condition in conditions:
-                text = f"{plan.entry.name}, {record.key.task}, {condition.replace('_', ' ')}"
-                record.done[condition] = self._measured(record, condition, loaded, plan.bos, text=text)
+            for condition in _CONDITIONS_OF[weights.twin_seed is not None]:
+                unit = self._unit(record, condition, weights, facts)
+                digest = unit.key.digest()
+                if digest in self.waiting:
+                    self.waiting[digest].append((plan, record, condition))
+                elif (known := self.store.unit(unit.key)) is not None:
+                    self._keep_known(known, plan, record, condition)
+                else:
+                    self.waiting[digest] = [(plan, record, condition)]
+                    yield unit
 
-    def _measured(
-        self, record: _Missing, condition: Condition, loaded: LoadedModel, bos: int | None, *, text: str
-    ) -> Measurement:
-        """One condition, from the store if it was measured before."""
+    def _unit(self, record: _Missing, condition: Condition, weights: Weights, facts: WeightsFacts) -> Unit:
         population, estimator = record.populations[condition], record.estimator
         key = UnitKey(
             method_version=METHOD_VERSION,
-            files_sha256=loaded.files_sha256,
+            files_sha256=facts.files_sha256,
             dtype=self.request.dtype,
-            bos=bos,
+            bos=record.bos,
             sequences_sha256=hashlib.sha256(population.sequences.tobytes()).hexdigest(),
             estimator=estimator.name,
             settings=dict(estimator.settings),
             seed=self.request.seed,
             shuffled=condition == "trained",
         )
-        known = self.store.unit(key)
-        if known is not None:
-            for _ in range(loaded.n_blocks):
-                self.progress.block(text)
-            return known
-        measurement = measure(
+        return Unit(
+            weights=weights,
             key=key,
             names=population.names,
             sequences=population.sequences,
-            extractor=Extractor(
-                loaded.model, find_blocks(loaded.model), bos=bos, sample=population.sequences[:N_CHECKED]
-            ),
             estimator=estimator,
-            device=self.request.device,
             memory_bytes=self.request.memory_bytes,
-            on_block=lambda: self.progress.block(text),
+            text=_text(record, condition),
         )
-        self.store.write_unit(measurement)
-        return measurement
 
-    def _finished(self, record: _Missing, info: ModelInfo, bos: int | None) -> EmergenceRecord:
-        population = record.populations["trained"]
+    def _keep_known(self, measurement: Measurement, plan: _Plan, record: _Missing, condition: Condition) -> None:
+        """Keep what need not be measured; its blocks count as done."""
+        for _ in measurement.macro_ceiling_bits:
+            self.progress.block(_text(record, condition))
+        self._keep(measurement, plan, record, condition)
+
+    def _keep(self, measurement: Measurement, plan: _Plan, record: _Missing, condition: Condition) -> None:
+        """Add a condition to a record; write the record if it is the last one."""
+        record.done[condition] = measurement
+        if len(record.done) == len(CONDITIONS):
+            assert plan.trained is not None, "a trained condition is among them, so its weights have been loaded"
+            finished = self._finished(record, plan.trained)
+            path = self.store.write_record(finished)
+            self.outcomes[record.key.digest()] = RunOutcome(record=finished, path=path, was_there=False)
+
+    def _outcome(self, record: EmergenceRecord | _Missing) -> RunOutcome:
+        if isinstance(record, _Missing):
+            return self.outcomes[record.key.digest()]
+        return RunOutcome(record=record, path=self.store.record_path(record.key), was_there=True)
+
+    def _finished(self, record: _Missing, trained: WeightsFacts) -> EmergenceRecord:
+        population, request = record.populations["trained"], self.request
         return EmergenceRecord(
             schema_version=SCHEMA_VERSION,
             key=record.key,
-            model=info,
-            bos_token=bos,
+            model=trained.info,
+            bos_token=record.bos,
             n_pool=population.n_pool,
             n_survivors=population.n_survivors,
             demonstration_length=population.demonstration_length,
             is_enumerated=population.is_enumerated,
-            measurements=dict(record.done),
+            measurements={condition: record.done[condition] for condition in _ORDER},
             summary=summarise(
                 record.done, n_shots=record.key.n_shots, demonstration_length=population.demonstration_length
             ),
             provenance=provenance(
                 self.start,
                 command=_equivalent_command(record.key, changed_settings(record.estimator)),
-                device=self.request.device,
+                device=request.device + ("" if request.device_map is None else f", device map {request.device_map}"),
                 seconds=sum(measurement.seconds for measurement in record.done.values()),
+                n_threads=trained.n_threads,
             ),
         )
+
+
+_ORDER: tuple[Condition, ...] = tuple(condition for group in _CONDITIONS_OF.values() for condition in group)
+"""In which order conditions stand in a record, whichever came in first."""
+
+
+def _text(record: _Missing, condition: Condition) -> str:
+    return f"{record.key.model}, {record.key.task}, {condition.replace('_', ' ')}"
 
 
 def _record_key(request: RunRequest, entry: ModelEntry, identity: WeightsIdentity, part: Part) -> RecordKey:
