@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test server-test browser-test long-test package-test check docs bench leaderboard measure ladder calibrate clean
+.PHONY: demo test server-test browser-test long-test package-test ray-test check docs bench leaderboard measure ladder calibrate clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +38,11 @@ long-test: $(READY)
 # A wheel of this checkout in a new environment, and its command in an empty folder: two minutes, not part of `make test`.
 package-test: $(READY)
 	$(BIN)/python -m pytest tests/test_package.py -m package
+
+# Two Ray nodes on this machine, of which one is lost, and workers that are killed: ten minutes, not part of `make test`.
+ray-test: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf,dev,ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/bench/test_engine_ray.py -m ray -s
 
 check: $(READY)
 	$(BIN)/ruff format --check .

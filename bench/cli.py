@@ -109,6 +109,10 @@ def run(
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Arithmetic: float32 or bfloat16.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device_map: Annotated[
+        Literal["auto"] | None,
+        typer.Option(help="auto: spread a model over all GPUs and, where they are full, the machine's memory."),
+    ] = None,
     bos: Annotated[
         Literal["tokenizer", "none"],
         typer.Option(help="tokenizer: a begin-of-sequence token where the tokenizer adds one. none: never."),
@@ -119,10 +123,32 @@ def run(
             min=0.1, max=1e6, help="Memory for the states of a population; beyond it a temporary file is used."
         ),
     ] = 4.0,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="Where to measure. local: in this process. ray: on the nodes of a Ray cluster."),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Ray cluster, or auto. Default: RAY_ADDRESS, else Ray is started on this machine.",
+        ),
+    ] = None,
+    cpus_per_unit: Annotated[
+        int | None, typer.Option(min=1, help="Cores, and threads, of each worker under Ray. [default: 1]")
+    ] = None,
+    gpus_per_unit: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of each worker under Ray. [default: 1 with --device cuda, else 0]")
+    ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(metavar="I/N", help="Only the I-th of N shares of the records, for job arrays of a cluster."),
+    ] = "1/1",
     as_json: AsJson = False,
 ) -> None:
     """Measure the emergence of models on tasks, with all controls, and write one record each."""
-    from bench.request import RunRequest, split_setting
+    from bench.engine import EngineOptions, make_engine
+    from bench.request import RunRequest, split_setting, split_shard
     from bench.run import run as run_all
     from bench.task_names import find_tasks
     from bench.terminal import Bars, emergence_tables, remark, without_emergence
@@ -141,11 +167,16 @@ def run(
         revision=revision,
         dtype=dtype,
         device=device,
+        device_map=device_map,
+        shard=split_shard(shard),
         bos=bos,
         memory_bytes=int(memory_gb * (1 << 30)),
     )
+    place = make_engine(
+        engine, EngineOptions(ray_address=ray_address, cpus_per_unit=cpus_per_unit, gpus_per_unit=gpus_per_unit)
+    )
     with Bars() as bars:
-        outcomes = run_all(request, bars)
+        outcomes = run_all(request, bars, place)
     if as_json:
         print_json(
             [
@@ -163,6 +194,8 @@ def run(
         remark(f"{outcome.path}: {'already measured, nothing done' if outcome.was_there else 'written'}")
     for line in without_emergence([outcome.record for outcome in outcomes]):
         remark(line)
+    if not outcomes:
+        remark(f"share {shard} has no records: there are fewer than shares")
 
 
 app.command()(plan)
