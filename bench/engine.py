@@ -17,13 +17,14 @@ import torch
 
 from bench.activations import Extractor
 from bench.cache import Tell
-from bench.errors import UsageError
+from bench.errors import ModelError, UsageError
 from bench.estimators import Estimator
 from bench.measure import measure
 from bench.models import DType, LoadedModel, WeightsIdentity, find_blocks, load, model_info, untrained_twin
 from bench.progress import Progress
 from bench.records import Measurement, ModelInfo, UnitKey
 from bench.sources import ModelEntry
+from bench.weights import files_sha256
 
 N_CHECKED = 128
 """Neighbouring sequences on which the block-by-block pass is compared with the model's own, once per condition: they
@@ -175,21 +176,21 @@ def load_weights(weights: Weights, progress: Tell | None = None) -> LoadedModel:
     """The model that units are measured on.
 
     Raises:
-        ModelError: as of `load` and `untrained_twin`.
+        ModelError: as of `load` and `untrained_twin`; or the configuration is not that of the trained weights.
     """
+    entry, identity = weights.entry, weights.identity
     dtype, device, device_map = weights.dtype, weights.device, weights.device_map
-    if weights.twin_seed is not None:
-        return untrained_twin(
-            weights.entry, seed=weights.twin_seed, dtype=dtype, device=device, device_map=device_map, progress=progress
-        )
-    return load(
-        weights.entry,
-        dtype=dtype,
-        device=device,
-        device_map=device_map,
-        progress=progress,
-        expected=weights.identity,
+    if weights.twin_seed is None:
+        return load(entry, dtype=dtype, device=device, device_map=device_map, progress=progress, expected=identity)
+    twin = untrained_twin(
+        entry, seed=weights.twin_seed, dtype=dtype, device=device, device_map=device_map, progress=progress
     )
+    if files_sha256(twin.configuration_listing, identity.weights_sha256) != identity.files_sha256:
+        raise ModelError(
+            f"the configuration or the tokenizer of {entry.name} is not the one that was found with its weights; see "
+            f"that its files are the same everywhere, leave them alone, and run again"
+        )
+    return twin
 
 
 def facts_of(loaded: LoadedModel) -> WeightsFacts:

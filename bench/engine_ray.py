@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import ray
@@ -177,7 +177,7 @@ class _Crew:
                 try:
                     result = ray.get(reference)
                 except RayTaskError as error:
-                    raise _ours(error) from error
+                    _raise(error)
                 except RayError as error:
                     self._lost(member, job, error)
                     queue.insert(0, job)
@@ -241,7 +241,7 @@ class _Crew:
         try:
             member.node = ray.get(reference)
         except RayTaskError as error:
-            raise _ours(error) from error
+            _raise(error)
         except RayError as error:
             if isinstance(error, RayActorError) and error.actor_init_failed:
                 last = [line for line in str(error).splitlines() if line.strip()][-1:]
@@ -368,10 +368,11 @@ def _end(member: _Member) -> None:
         ray.kill(member.actor)
 
 
-def _ours(error: RayTaskError) -> BaseException:
-    """An error of ours as it was raised in the worker; any other with Ray's account of it."""
-    cause = error.cause
-    return cause if isinstance(cause, BenchError) else error
+def _raise(error: RayTaskError) -> NoReturn:
+    """An error of ours as it was raised in the worker, which is the cause; any other with Ray's account of it."""
+    if isinstance(error.cause, BenchError):
+        raise error.cause from error
+    raise error
 
 
 def _line(error: RayError) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"openai", "torch", "transformers", "sklearn", "pandas", "huggingface_hub", "matplotlib"}
+HEAVY = {"openai", "torch", "transformers", "sklearn", "pandas", "huggingface_hub", "matplotlib", "ray", "accelerate"}
 
 
 def imported(path: Path) -> set[str]:
@@ -40,6 +40,13 @@ def test_only_the_command_line_sees_proxies_and_nothing_sees_the_command_line(pa
     if not path.name.startswith("cli") and not shows_what_proxies_find:
         assert "proxies" not in packages(path)
         assert not {name for name in imported(path) if name.startswith("bench.cli")}
+
+
+def test_one_module_imports_ray() -> None:
+    """It is an optional extra, so that module is itself imported by name where it is asked for."""
+    assert [path.name for path in sorted((ROOT / "bench").rglob("*.py")) if "ray" in packages(path)] == [
+        "engine_ray.py"
+    ]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "proxies").glob("*.py")), ids=lambda path: path.name)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.catalog import resolve
 from bench.engine import (
     ENGINES,
     EngineOptions,
@@ -25,13 +27,15 @@ from bench.engine import (
     make_engine,
     measure_unit,
 )
-from bench.errors import EstimationError, UsageError
+from bench.errors import EstimationError, ModelError, UsageError
+from bench.models import identify
 from bench.progress import Progress
 from bench.records import EmergenceRecord
 from bench.request import RunRequest, split_shard
 from bench.run import run, share
 from bench.store import Store
 from bench.task_names import find_tasks
+from tests.bench.conftest import Answer
 from tests.bench.test_run import Told, numbers
 from tests.bench.tiny_models import save_list_model
 
@@ -110,6 +114,27 @@ def test_weights_and_units_are_said_in_a_few_bytes(models: tuple[str, ...], tmp_
     assert all(len(pickle.dumps(unit)) < 8 * 20 * 4 + 4000 for unit in engine.measured_units)
 
 
+@pytest.mark.parametrize("suffix", ["", "@int4", "@blocks=1", "@untrained"])
+def test_weights_are_loaded_only_from_the_files_that_were_looked_at(
+    models: tuple[str, ...], tmp_path: Path, suffix: str
+) -> None:
+    """As when a folder on another node has another configuration: that of the twin would be another model."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(models[0], folder)
+    entry = resolve(f"{folder}{suffix}")
+    trained, twin = (
+        Weights(entry=entry, identity=identify(entry), twin_seed=seed, dtype="float32", device="cpu")
+        for seed in (None, 0)
+    )
+    assert load_weights(trained).files_sha256 == trained.identity.files_sha256
+    assert load_weights(twin).files_sha256 != trained.identity.files_sha256
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"activation_function": "relu"}))
+    for one in (trained, twin):
+        with pytest.raises(ModelError, match="changed while it was being measured|is not the one that was found with"):
+            load_weights(one)
+
+
 def test_an_error_of_ours_survives_the_journey() -> None:
     error = pickle.loads(pickle.dumps(EstimationError("no")))
     assert type(error) is EstimationError and str(error) == "no"
@@ -177,3 +202,30 @@ def test_records_of_shares_in_folders_of_their_own_are_together_those_of_one_run
 
 def test_a_share_of_nothing_is_no_error(models: tuple[str, ...], tmp_path: Path) -> None:
     assert run(request(models, tmp_path, shard=(1, 7)), Told()) == ()
+
+
+def test_shares_and_engines_on_the_command_line(
+    bench: Callable[..., Answer], models: tuple[str, ...], tmp_path: Path, expected: list[EmergenceRecord]
+) -> None:
+    words = (
+        "run",
+        *models,
+        "--tasks",
+        ",".join(TASKS),
+        "--n-names",
+        "5",
+        "--n-shots",
+        "2",
+        "--out",
+        tmp_path,
+        "--json",
+    )
+    status, out, _ = bench(*words, "--shard", "6/6")
+    (last,) = (EmergenceRecord.model_validate_json(json.dumps(row["record"])) for row in json.loads(out))
+    assert status == 0 and numbers(last) == numbers(expected[-1])
+    status, out, err = bench(*words, "--shard", "1/7")
+    assert (status, json.loads(out)) == (0, []) and "share 1/7 has no records: there are fewer than shares" in err
+    status, _, err = bench(*words, "--shard", "8/7")
+    assert status == 2 and "--shard expects I/N with I from 1 to N, such as 1/2 or 2/2, got 8/7" in err
+    status, _, err = bench(*words, "--ray-address", "auto")
+    assert status == 2 and "are for --engine ray; add it" in err

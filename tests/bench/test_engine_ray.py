@@ -442,51 +442,61 @@ def test_a_signal_ends_the_command_and_its_workers(nodes: Nodes, models: tuple[s
     assert nodes.workers() == []
 
 
-def test_two_workers_are_nearly_twice_as_fast_as_one(nodes: Nodes, tmp_path: Path) -> None:
-    """Printed, for the machine may be busy: time from the first unit handed out to the last one kept."""
-    seconds = {}
-    for n_workers in (1, 2):
-        engine = nodes.engine()
-        if n_workers == 1:
-            import bench.engine_ray
-
-            patch = pytest.MonkeyPatch()
-            patch.setattr(bench.engine_ray._Needs, "places", lambda needs: 1)
-        outcomes = run(
-            request(
-                ("gpt2-ladder-xs", "gpt2-ladder-s"),
-                tmp_path / str(n_workers),
-                "country",
-                "animal",
-                n_names=9,
-                n_shots=4,
-            ),
-            told := Clock(),
-            engine,
-        )
-        if n_workers == 1:
-            patch.undo()
-        seconds[n_workers] = told.seconds
-        assert len(outcomes) == 4
-    speedup = seconds[1] / seconds[2]
-    print(
-        f"\n1 worker {seconds[1]:.1f} s, 2 workers {seconds[2]:.1f} s: efficiency {speedup / 2:.2f}, "
-        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    )
-    assert speedup / 2 > 0.3
-
-
 class Clock(Told):
-    """Seconds from when the last worker was ready to the last block."""
+    """When the last worker was ready; what was done before, or after the last unit, is not timed."""
 
-    seconds = 0.0
-    _ready = 0.0
+    ready = 0.0
 
     def stage(self, text: str) -> None:
         super().stage(text)
         if text.endswith("is ready"):
-            self._ready = time.monotonic()
+            self.ready = time.monotonic()
 
-    def block(self, text: str) -> None:
-        super().block(text)
-        self.seconds = time.monotonic() - self._ready
+
+@dataclass
+class Timed:
+    """An engine that notes when each unit came in, by its digest, and how long the worker took over it."""
+
+    inner: Engine
+    arrivals: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def measured(self, weights: Sequence[Weights], units_of: UnitsOf, progress: Progress) -> Measured:
+        for measurement in self.inner.measured(weights, units_of, progress):
+            self.arrivals[measurement.key.digest()] = (time.monotonic(), measurement.seconds)
+            yield measurement
+
+
+def test_two_workers_are_nearly_twice_as_fast_as_one(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """22 units of four small models, two of which share their twins with the others. Efficiency: the time of one worker over twice that of two; 1 is perfect.
+
+    Only printed, for it falls when others use the machine. That workers measure, and do not wait for units or load
+    weights, most of the time, does not.
+    """
+    pytest.importorskip("ray", reason=REASON)
+    import bench.engine_ray
+
+    names = tuple(f"gpt2-ladder-{size}{suffix}" for size in ("xs", "s") for suffix in ("", "@int4"))
+    rates = {}
+    alone: dict[str, float] = {}
+    for n_workers in (1, 2):
+        with monkeypatch.context() as patched:
+            patched.setattr(bench.engine_ray._Needs, "places", lambda needs, n_workers=n_workers: n_workers)
+            clock, engine = Clock(), Timed(nodes.engine())
+            asked = request(names, tmp_path / str(n_workers), "country", "animal", "colour", n_names=11, n_shots=4)
+            run(asked, clock, engine)
+        later = {digest: one for digest, one in engine.arrivals.items() if one[0] > clock.ready}
+        elapsed = max(arrival for arrival, _ in later.values()) - clock.ready
+        alone = alone or {digest: seconds for digest, (_, seconds) in engine.arrivals.items()}
+        rates[n_workers] = sum(alone[digest] for digest in later) / elapsed
+        share_measuring = sum(seconds for _, seconds in later.values()) / elapsed / n_workers
+        load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        print(
+            f"\n{n_workers} workers: {len(later)} of {len(engine.arrivals)} units in {elapsed:.1f} s from when the last"
+        )
+        print(f"was ready, {share_measuring:.0%} of the time measuring; {load}")
+        assert len(engine.arrivals) == 22
+        assert share_measuring > 0.5
+    print(f"efficiency of 2 workers: {rates[2] / rates[1] / 2:.2f}")
+    assert rates[2] / rates[1] / 2 > 0.25
