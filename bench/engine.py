@@ -152,8 +152,7 @@ def _ray(options: EngineOptions) -> Engine:
         if error.name != "ray":
             raise
         raise UsageError(
-            "--engine ray needs Ray, which is not installed; run pip install 'emergence-bench[ray]', here and on "
-            "every node"
+            "--engine ray needs Ray, which is not installed: pip install ray, here and on every node"
         ) from error
     return RayEngine(options=options)
 

@@ -103,9 +103,9 @@ class _Needs:
         for node in ray.nodes():
             if node["Alive"]:
                 resources = node["Resources"]
-                fits = [resources.get("CPU", 0) // self.cpus]
-                fits += [resources.get("GPU", 0) // self.gpus] if self.gpus else []
-                n_places += int(min(fits))
+                fits = [resources.get("CPU", 0) / self.cpus]
+                fits += [resources.get("GPU", 0) / self.gpus] if self.gpus else []
+                n_places += int(min(fits) + 1e-6)  # ten tenths of a GPU are one
         return n_places
 
 
@@ -249,7 +249,7 @@ class _Crew:
                     f"a worker cannot start ({''.join(last)[:300]}); install emergence-bench on every node, as here"
                 ) from error
             self.n_failed_starts += 1
-            if self.n_failed_starts > MAX_LOST:
+            if self.n_failed_starts > MAX_LOST * max(1, self.needs.places()):
                 raise EngineError(
                     f"{self.n_failed_starts} workers in a row died as they started ({_line(error)}); see Ray's logs"
                 ) from error
@@ -261,10 +261,14 @@ class _Crew:
     def _lost(self, member: _Member, job: _Job, error: RayError) -> None:
         """Count a lost worker against its job, which is to be handed out again.
 
+        Its node may be lost too, and with it others that are idle: they would be lost one by one with this job in hand.
+
         Raises:
             EngineError: it has lost too many.
         """
-        _end(member)
+        for gone in (member, *(other for other in self.idle if other.node == member.node)):
+            _end(gone)
+        self.idle = [other for other in self.idle if other.node != member.node]
         job.n_lost += 1
         if job.n_lost > MAX_LOST:
             raise EngineError(

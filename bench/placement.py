@@ -39,7 +39,7 @@ def spread(
         ModelError: it does not fit.
     """
     if find_spec("accelerate") is None:
-        raise UsageError("--device-map needs accelerate, which is not installed; run pip install accelerate")
+        raise UsageError("--device-map needs accelerate, which is not installed: pip install accelerate")
     from accelerate import dispatch_model, infer_auto_device_map
 
     block_classes = sorted({type(block).__name__ for block in find_blocks(model)})

@@ -152,9 +152,7 @@ def test_engines_by_name() -> None:
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "bench.engine_ray", raising=False)
-    with pytest.raises(
-        UsageError, match=r"needs Ray, which is not installed; run pip install 'emergence-bench\[ray\]'"
-    ):
+    with pytest.raises(UsageError, match="needs Ray, which is not installed: pip install ray, here and"):
         make_engine("ray", EngineOptions())
 
 

@@ -21,6 +21,7 @@ from bench.catalog import CATALOG, resolve
 from bench.engine import Engine, EngineOptions, Measured, UnitsOf, Weights, make_engine
 from bench.errors import EngineError, EstimationError, ModelError, UsageError
 from bench.estimators import ESTIMATORS, MutualInformation, Pairs
+from bench.models import WeightsIdentity
 from bench.progress import Progress
 from bench.request import RunRequest
 from bench.run import RunOutcome, run
@@ -349,15 +350,37 @@ def test_a_folder_that_a_node_does_not_have(tmp_path: Path) -> None:
         assert _here(replace(own, source=source, original=original)) == own, name
 
 
+def test_idle_workers_of_a_lost_node_do_not_count_against_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node of 20 workers, of which one had a job in hand, goes away."""
+    pytest.importorskip("ray", reason=REASON)
+    from ray.exceptions import RayActorError
+
+    import bench.engine_ray
+    from bench.engine_ray import _Crew, _Job, _Member, _Needs
+
+    ended: list[str] = []
+    monkeypatch.setattr(bench.engine_ray, "_end", lambda member: ended.append(member.node))
+    told = Told()
+    crew = _Crew(needs=_Needs(cpus=1, gpus=0), progress=told)
+    crew.idle = [_Member(actor=None, node=name) for name in ["lost"] * 19 + ["other"]]
+    job = _Job(weights=weights("gpt2-ladder-xs"), unit=None)
+    crew._lost(_Member(actor=None, node="lost"), job, RayActorError())
+    assert [member.node for member in crew.idle] == ["other"] and ended == ["lost"] * 20
+    assert job.n_lost == 1
+    assert told.stages == ["loading gpt2-ladder-xs: its worker on lost is lost; it runs again"]
+
+
+def weights(name: str) -> Weights:
+    identity = WeightsIdentity(revision="", weights_sha256="", files_sha256="")
+    return Weights(entry=resolve(name), identity=identity, twin_seed=None, dtype="float32", device="cpu")
+
+
 def test_a_worker_prefers_the_weights_that_it_holds() -> None:
     pytest.importorskip("ray", reason=REASON)
     from bench.engine_ray import _Job, next_job
 
-    a, b, c = (
-        Weights(entry=resolve(name), identity=None, twin_seed=None, dtype="float32", device="cpu")  # type: ignore[arg-type]
-        for name in ("gpt2-ladder-xs", "gpt2-ladder-s", "gpt2-ladder-m")
-    )
-    queue = [_Job(weights=weights, unit=None) for weights in (a, b, c, b)]
+    a, b, c = map(weights, ("gpt2-ladder-xs", "gpt2-ladder-s", "gpt2-ladder-m"))
+    queue = [_Job(weights=one, unit=None) for one in (a, b, c, b)]
     assert next_job(queue, b, {a, c}) is queue[1]
     assert next_job(queue, None, {a, None}) is queue[1]
     assert next_job(queue, None, {a, b, c}) is queue[0]
@@ -469,7 +492,9 @@ class Timed:
 def test_two_workers_are_nearly_twice_as_fast_as_one(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """22 units of four small models, two of which share their twins with the others. Efficiency: the time of one worker over twice that of two; 1 is perfect.
+    """22 units of four small models, two of which share their twins with the others.
+
+    Efficiency is the time of one worker over twice that of two; 1 is perfect.
 
     Only printed, for it falls when others use the machine. That workers measure, and do not wait for units or load
     weights, most of the time, does not.
@@ -484,7 +509,7 @@ def test_two_workers_are_nearly_twice_as_fast_as_one(
         with monkeypatch.context() as patched:
             patched.setattr(bench.engine_ray._Needs, "places", lambda needs, n_workers=n_workers: n_workers)
             clock, engine = Clock(), Timed(nodes.engine())
-            asked = request(names, tmp_path / str(n_workers), "country", "animal", "colour", n_names=11, n_shots=4)
+            asked = request(names, tmp_path / str(n_workers), "country", "animal", "colour", n_names=10, n_shots=4)
             run(asked, clock, engine)
         later = {digest: one for digest, one in engine.arrivals.items() if one[0] > clock.ready}
         elapsed = max(arrival for arrival, _ in later.values()) - clock.ready
