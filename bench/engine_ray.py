@@ -83,6 +83,8 @@ class RayEngine:
             crew = _Crew(needs=needs, progress=progress)
             try:
                 yield from crew.measured([_Job(weights=one, unit=None) for one in weights], units_of)
+            except SystemError as error:  # what Ray's compiled code may make of an exception of a signal handler
+                raise error.__cause__ or error
             finally:
                 crew.dismiss()
 
@@ -402,10 +404,8 @@ def _connected(address: str | None, progress: Progress) -> Iterator[None]:
     progress.stage(f"connecting to the Ray cluster at {address}" if address else "starting Ray on this machine")
     _check_address(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here reports to nobody
-    is_main = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if is_main else {}
     try:
-        with warnings.catch_warnings():
+        with _own_signals(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(
                 address=address,
@@ -419,14 +419,35 @@ def _connected(address: str | None, progress: Progress) -> Iterator[None]:
             f"Ray cannot be used ({line}); start it here as a node of the cluster, with the same versions of Python "
             f"and Ray: ray start --address=HOST:6379"
         ) from error
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)  # Ray has put its own in their place
     try:
         with redirect_stdout(sys.stderr):  # where Ray tells of lost workers; stdout is for data
             yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray puts handlers of its own in the place of those that there are; undone when the block ends.
+
+    Its handler of SIGTERM exits with a status that means nothing here, so the signal is raised once more.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    is_terminated = False
+    try:
+        yield
+    except SystemExit as error:
+        is_terminated = error.code == signal.SIGTERM
+        if not is_terminated:
+            raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if is_terminated:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _check_address(address: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from bench.errors import EngineError, EstimationError, ModelError, UsageError
 from bench.estimators import ESTIMATORS, MutualInformation, Pairs
 from bench.models import WeightsIdentity
 from bench.progress import Progress
+from bench.records import Measurement
 from bench.request import RunRequest
 from bench.run import RunOutcome, run
 from bench.sources import ModelEntry
@@ -487,6 +489,51 @@ class Timed:
         for measurement in self.inner.measured(weights, units_of, progress):
             self.arrivals[measurement.key.digest()] = (time.monotonic(), measurement.seconds)
             yield measurement
+
+
+def test_a_signal_while_ray_starts_is_ours() -> None:
+    """Ray's handler of SIGTERM exits with 15 for a status; whoever set a handler before is to get the signal."""
+    pytest.importorskip("ray", reason=REASON)
+    from bench.engine_ray import _own_signals
+
+    got: list[int] = []
+
+    def ours(number: int, frame: object) -> None:
+        got.append(number)
+
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        with _own_signals():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+            signal.raise_signal(signal.SIGTERM)
+        assert got == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) is ours
+        with pytest.raises(SystemExit), _own_signals():
+            sys.exit(3)
+        assert got == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_inside_of_ray_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen: "SystemError: CoreWorker.wait returned a result with an exception set", with the interruption as cause."""
+    pytest.importorskip("ray", reason=REASON)
+    import bench.engine_ray
+
+    class Interrupted(BaseException):
+        pass
+
+    def measured(*given: object) -> Iterator[Measurement]:
+        try:
+            raise Interrupted
+        except Interrupted as interruption:
+            raise SystemError("returned a result with an exception set") from interruption
+        yield
+
+    monkeypatch.setattr(bench.engine_ray, "_connected", lambda *given: contextlib.nullcontext())
+    monkeypatch.setattr(bench.engine_ray._Crew, "measured", measured)
+    engine = make_engine("ray", EngineOptions())
+    with pytest.raises(Interrupted):
+        list(engine.measured([weights("gpt2-ladder-xs")], lambda weights, facts: (), Told()))
 
 
 def test_two_workers_are_nearly_twice_as_fast_as_one(
