@@ -84,7 +84,9 @@ class RayEngine:
             try:
                 yield from crew.measured([_Job(weights=one, unit=None) for one in weights], units_of)
             except SystemError as error:  # what Ray's compiled code may make of an exception of a signal handler
-                raise error.__cause__ or error
+                if error.__cause__ is None:
+                    raise
+                raise error.__cause__ from None
             finally:
                 crew.dismiss()
 
