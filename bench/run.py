@@ -242,7 +242,10 @@ class _Run:
             records=tuple(
                 record
                 or _Missing(
-                    key=key, estimator=part.estimator, populations=populations_of(self.request, part, tokenizer), bos=bos
+                    key=key,
+                    estimator=part.estimator,
+                    populations=populations_of(self.request, part, tokenizer),
+                    bos=bos,
                 )
                 for record, key, part in zip(found, keys, parts, strict=True)
             ),
