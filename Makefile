@@ -56,8 +56,13 @@ docs: $(READY)
 	$(BIN)/python -m bench.cli_reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# Rates beside the machine's limits, ratios, growth, and all of them beside the baseline that is committed. On a machine
+# that does nothing else; `$(BIN)/python -m tests.benchmarks.compare .benchmarks/last.json --save` makes a new baseline.
 bench: $(READY)
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py'
+	mkdir -p .benchmarks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -s --benchmark-enable --benchmark-only \
+	  --benchmark-json=.benchmarks/last.json -o python_files='bench_*.py'
+	$(BIN)/python -m tests.benchmarks.compare .benchmarks/last.json
 
 leaderboard: $(READY)
 	$(BIN)/bench leaderboard
