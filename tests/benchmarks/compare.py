@@ -1,7 +1,7 @@
 """What the benchmarks found beside a saved baseline: `python -m tests.benchmarks.compare FOUND [--save]`.
 
-Only numbers without a unit of time are kept: shares of a limit, ratios, exponents. Seconds of one machine say nothing of
-another, and little of the same one an hour later.
+Only numbers without a unit of time are kept: shares of a limit, ratios, exponents. Seconds of one machine say nothing
+of another, and little of the same one an hour later.
 """
 
 from __future__ import annotations
