@@ -71,7 +71,7 @@ def test_time_grows_linearly(benchmark: BenchmarkFixture, of: str) -> None:
     torch.set_num_threads(1)
     works: list[Callable[[], object]]
     if of == "samples":
-        of_two, populations = model(2), [lists(n) for n in (10, 12, 14)]
+        of_two, populations = model(2), [lists(n) for n in (12, 14, 16)]
         sizes = [float(len(np.unique(one, axis=0))) for one in populations]
         works = [lambda one=one: measured(of_two, one) for one in populations]  # type: ignore[misc]
     elif of == "blocks":
