@@ -21,7 +21,7 @@ def read(path: Path) -> dict[str, float]:
         f"{one['name']}: {name}": round(float(value), 3)
         for one in content["benchmarks"]
         for name, value in one["extra_info"].items()
-        if isinstance(value, int | float) and not name.endswith(("/s", "limit", "bare", "tokens"))
+        if isinstance(value, int | float) and not name.endswith(("/s", "limit", "bare", "tokens", "seconds a cell"))
     }
 
 
