@@ -288,17 +288,15 @@ def _estimate(name: str, out: Path, mode: str, family: str | None, *, is_quiet: 
 
 
 def _rebuild(out: Path, board: Path, html: Path | None) -> Board:
-    from bench.cli_leaderboard import write_page
+    from bench.cli_leaderboard import write_files, write_page
     from bench.store import Store
-    from bench.terminal import Bars, remark
+    from bench.terminal import Bars
     from proxies.board import read_board
-    from proxies.leaderboard_files import write_leaderboard
 
     store = Store(out)
     with Bars("records") as bars:
         found = read_board(store, bars)
-    for path in write_leaderboard(found, out, board):
-        remark(f"{path}: written")
+    write_files(found, out, board)
     if html is not None:
         write_page(found, store, html)
     return found

@@ -11,6 +11,7 @@ import typer
 from bench import cli_completion
 from bench.cli_options import AsJson, Results, print_json, print_tables
 from bench.cli_service import (
+    SERVICE_OPTIONS,
     ApiKeyEnv,
     BaseUrl,
     Cache,
@@ -34,10 +35,7 @@ from bench.cli_service import (
     service_of,
 )
 
-_SERVICE_OPTIONS = (
-    "max_concurrency", "rate_limit", "timeout", "deadline", "max_attempts", "max_requests", "max_tokens_total",
-    "max_usd", "usd_per_million_input", "usd_per_million_output", "token_limit_parameter", "no_temperature",
-)  # fmt: skip
+_SERVICE_OPTIONS = (*SERVICE_OPTIONS, "usd_per_million_input", "usd_per_million_output")
 _PROCESS_OPTIONS = ("revision", "dtype", "device")
 _ASKING_OPTIONS = (
     "prompts", "out", "results", "mode", "max_tokens", "temperature", "top_p", "with_prompts", "first_sentence",

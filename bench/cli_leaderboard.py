@@ -67,7 +67,7 @@ def leaderboard(
     from bench.terminal_leaderboard import View, leaderboard_tables
     from proxies.board import board_of, read_board
     from proxies.leaderboard import rows_as_data
-    from proxies.leaderboard_files import stale, write_leaderboard
+    from proxies.leaderboard_files import stale
 
     if not results.is_dir():
         raise UsageError(
@@ -95,9 +95,9 @@ def leaderboard(
             raise BenchError(
                 f"{', '.join(map(str, old))}: not what the records in {results} give; rebuild with `bench leaderboard`"
             )
-        paths: tuple[Path, ...] = ()
+        remark(f"{out}: up to date, {len(board.stored)} records")
     else:
-        paths = write_leaderboard(board, results, out)
+        write_files(board, results, out)
     if html is not None and not check:
         write_page(board, store, html)
     if as_json:
@@ -105,9 +105,17 @@ def leaderboard(
         print_json([row for row in rows if family in (None, row["family"]) and row["kind"] in kinds])
     elif not check:
         print_tables(leaderboard_tables(shown, view))
-    for path in paths:
+
+
+def write_files(board: Board, results: Path, out: Path) -> None:
+    """Write the leaderboard and what lies beside it, as far as it has changed, and say what was done."""
+    from bench.terminal import remark
+    from proxies.leaderboard_files import write_leaderboard
+
+    changed = write_leaderboard(board, results, out)
+    for path in changed:
         remark(f"{path}: {'written' if path.exists() else 'removed, nothing is left to show'}")
-    if out not in paths:
+    if out not in changed:
         remark(f"{out}: up to date, {len(board.stored)} records")
 
 

@@ -25,7 +25,6 @@ class Board:
 
     stored: tuple[StoredDigest, ...]
     performances: tuple[StoredPerformance, ...]
-    estimates: tuple[StoredEstimate, ...]
     fits: tuple[StoredFit, ...]
     found: Found
     rejected: tuple[RejectedFile, ...]
@@ -73,7 +72,6 @@ def board_of(
     return Board(
         stored=tuple(stored),
         performances=tuple(performances),
-        estimates=tuple(estimates),
         fits=tuple(fits),
         found=standings(stored, performances, estimates, fits, tasks=tasks),
         rejected=tuple(rejected),

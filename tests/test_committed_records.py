@@ -26,20 +26,9 @@ from proxies.standings import EstimatedEntry
 from tasks import LISTS, PAIRS, RANKED_TASKS, load_task
 from tasks.queries import Scorer, questions, request_text
 from tasks.task import ListTask, PairTask
+from tests.proxies.test_digests import Counted
 
 ROOT = Path(__file__).parent.parent
-
-
-class Unheard:
-    """Progress that nobody watches."""
-
-    def stage(self, text: str) -> None: ...
-
-    def plan(self, n_units: int) -> None: ...
-
-    def block(self, text: str) -> None: ...
-
-
 STORED, REJECTED = Store(ROOT / "results").records()
 RECORDS = {item.path: item.record for item in STORED}
 ROUNDING = 1e-4
@@ -179,7 +168,7 @@ def test_the_readme_quotes_the_leaderboard() -> None:
 
 def test_the_readme_tells_what_the_served_model_was_estimated_at() -> None:
     """Its own family left out; in the same breath what the same weights are measured at, and what the fit is worth."""
-    board = read_board(Store(ROOT / "results"), Unheard())
+    board = read_board(Store(ROOT / "results"), Counted())
     (table,) = board.tables
     by_name = {entry.name: entry for entry in table.entries}
     estimated, measured = by_name["smollm2-135m-instruct-served"], by_name["smollm2-135m-instruct"]
@@ -194,7 +183,7 @@ def test_the_readme_tells_what_the_served_model_was_estimated_at() -> None:
 
 def test_the_committed_leaderboard_is_what_the_committed_records_give() -> None:
     root = ROOT / "results"
-    assert stale(read_board(Store(root), Unheard(), verify=True), root, ROOT / "leaderboard.md") == []
+    assert stale(read_board(Store(root), Counted(), verify=True), root, ROOT / "leaderboard.md") == []
 
 
 PERFORMANCES, BROKEN = Store(ROOT / "results").performances()
