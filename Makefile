@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test server-test browser-test long-test package-test ray-test check docs bench leaderboard measure ladder calibrate clean
+.PHONY: demo test server-test browser-test long-test package-test ray-test faults mutations check docs bench leaderboard measure ladder calibrate clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,15 @@ package-test: $(READY)
 ray-test: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf,dev,ray]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/bench/test_engine_ray.py -m ray -s
+
+# The whole battery of faults, and docs/faults.md from it: under 25 minutes. SEED=2 for other choices.
+SEED ?= 1
+faults: $(READY)
+	$(BIN)/python -m tests.faults --seed $(SEED)
+
+# Takes one safeguard after the other out of a copy, and looks whether the battery notices.
+mutations: $(READY)
+	$(BIN)/python -m tests.faults.mutations
 
 check: $(READY)
 	$(BIN)/ruff format --check .
