@@ -2,15 +2,26 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SHELL := /bin/bash
 READY := $(VENV)/.ready
 
-.PHONY: demo test server-test browser-test long-test package-test ray-test faults mutations check docs bench leaderboard measure ladder calibrate clean
+.PHONY: demo test server-test browser-test long-test package-test ray-test faults mutations check licences lock docs bench leaderboard measure ladder calibrate clean
 
-$(READY): pyproject.toml constraints.txt
+# Everything by version and hash but torch, which is another file for every kind of accelerator.
+$(READY): pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)
+
+# The lock file anew, from the versions in constraints.txt. What torch brings stays out, but for two that are plain Python.
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9.8'
+	printf '%s\n' '# The tested set with hashes of every file of each version. Written by `make lock`.' > requirements.lock
+	printf '%s\n' networkx sympy | $(BIN)/uv pip compile pyproject.toml - --extra gguf --extra dev -c constraints.txt \
+	  --universal --python-version 3.11.5 --generate-hashes --no-header --no-annotate --quiet \
+	  --excludes <(printf '%s\n' torch pip) >> requirements.lock
 
 # The main job on real weights: fetch SmolLM2-135M, measure it with all controls, write records and a leaderboard.
 demo: $(READY)
@@ -58,6 +69,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/bench leaderboard --check
+	$(BIN)/python -m bench.dependencies audit requirements.lock
+
+# Every package that is installed for this one, with its licence.
+licences: $(READY)
+	$(BIN)/python -m bench.dependencies licences
 
 # The pages of docs/ as a site in site/, which needs no network and no server. The environment variable turns off an
 # advertisement.
