@@ -1,4 +1,7 @@
-"""docs/faults.md from the results that are kept in tests/faults/results: battery-seed<N>.json and mutations.json."""
+"""docs/faults.md from what is kept in tests/faults/results: battery-seed<N>.json and mutations.json.
+
+`python -m tests.faults.report` writes the page from there, without a run.
+"""
 
 from __future__ import annotations
 
@@ -120,3 +123,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
     rule = ["---:" if index in right else "---" for index in range(len(heads))]
     cells = [heads, rule, *([markdown_cell(cell) for cell in row] for row in rows)]
     return [f"| {' | '.join(row)} |" for row in cells]
+
+
+if __name__ == "__main__":
+    write()

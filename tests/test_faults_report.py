@@ -1,0 +1,88 @@
+"""The battery of faults as a whole: what it counts, what it kept, and that its page says just that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.faults import ledger, report
+from tests.faults.mutations import MUTATIONS, Mutation
+from tests.faults.rows import ROWS
+
+ROOT = Path(__file__).parent.parent
+BATTERIES = sorted(report.RESULTS.glob("battery-seed*.json"))
+
+
+def test_the_page_is_what_the_kept_results_say() -> None:
+    assert report.PAGE.read_text() == report.page()
+
+
+def test_two_seeds_were_run_and_nothing_was_lost_or_wrong() -> None:
+    assert len(BATTERIES) >= 2
+    for path in BATTERIES:
+        result = json.loads(path.read_text())
+        assert result["exit_status"] == 0 and report.below_floor(result) == []
+        assert not result["commit"].endswith("+"), "run it on what is committed"
+        for row in result["rows"].values():
+            assert row["injected"] == row["survived"] and row["lost"] == row["wrong"] == 0
+
+
+def test_every_mutation_that_is_listed_was_tried_and_found() -> None:
+    tried = json.loads((report.RESULTS / "mutations.json").read_text())["mutations"]
+    assert all(one["is_caught"] for one in tried)
+    assert {one["what"] for one in tried} == {mutation.what for mutation in MUTATIONS}
+    assert len(tried) >= 15
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
+def test_a_mutation_still_changes_one_place(mutation: Mutation) -> None:
+    assert (ROOT / mutation.file).read_text().count(mutation.old) == 1
+    assert mutation.old != mutation.new and mutation.row in ROWS
+
+
+def test_every_row_has_its_tests() -> None:
+    for row in ROWS:
+        assert list((ROOT / "tests" / "faults").glob(f"test_{row.lower()}_*.py")), row
+
+
+def test_cases_are_told_apart_by_how_they_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "ledger.jsonl"
+    monkeypatch.setenv("FAULTS_LEDGER", str(kept))
+    cases = ledger.Cases("A", "test")
+    for error in (None, ledger.Lost("gone"), AssertionError("other"), ValueError("crash")):
+        with cases.case("one"):
+            if error is not None:
+                raise error
+    with cases.case("many", n=10):
+        pass
+    with pytest.raises(AssertionError, match="row A: 3 of 14 cases failed, first: one") as raised:
+        cases.settle()
+    assert isinstance(raised.value.__cause__, ledger.Lost)
+    (line,) = ledger.read(kept)
+    assert [line[name] for name in report.COUNTS] == [14, 11, 1, 2]
+
+
+def test_a_test_without_a_case_fails() -> None:
+    with pytest.raises(AssertionError, match="without a case"):
+        ledger.Cases("A", "test").settle()
+
+
+def test_counts_of_several_tests_are_added_up_and_held_against_what_was_asked_for() -> None:
+    line = {"row": "B", "injected": 12, "survived": 12, "lost": 0, "wrong": 0, "seconds": 1.25, "not_run": ["no disk"]}
+    rows = report.added_up([line, line | {"row": "A"}, line])
+    assert list(rows) == ["A", "B"]
+    assert rows["B"] | {"seconds": 0} == {
+        "injected": 24, "survived": 24, "lost": 0, "wrong": 0, "seconds": 0, "not_run": ["no disk"]
+    }  # fmt: skip
+    short = report.below_floor({"rows": rows})
+    assert "row A: 12 cases, expected at least 200" in short and not [one for one in short if one.startswith("row B")]
+
+
+def test_the_same_seed_chooses_the_same_and_another_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(seed: int) -> list[float]:
+        monkeypatch.setattr(ledger, "SEED", seed)
+        return [ledger.Cases("A", "test").rng.random() for _ in range(3)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
