@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "scale.md"
-ERRORS, SHAPES_FILE = (ROOT / "results" / "plan" / name for name in ("errors.json", "shapes.json"))
+ERRORS, SHAPES_FILE, LONG = (ROOT / "results" / "plan" / name for name in ("errors.json", "shapes.json", "long.json"))
 
 CASES: dict[str, dict[str, Any]] = {
     "gpt2-ladder-xs": {"tasks": RANKED_TASKS},
@@ -174,17 +174,27 @@ def shape_row(name: str, found: RunPlan) -> dict[str, Any]:
 
 def _written(path: Path, content: Mapping[str, Any], start: Start) -> None:
     """A file of results, with when and where it was made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, (json.dumps(_made_by(start) | dict(content), indent=1) + "\n").encode())
+
+
+def write_long(name: str, content: Mapping[str, Any], start: Start) -> None:
+    """Keep what a long run took beside those of other names, and write the page."""
+    kept = json.loads(LONG.read_text(encoding="utf-8")) if LONG.is_file() else {}
+    write_whole(LONG, (json.dumps(kept | {name: _made_by(start) | dict(content)}, indent=1) + "\n").encode())
+    write_whole(PAGE, page().encode())
+
+
+def _made_by(start: Start) -> dict[str, Any]:
     import torch
 
-    made = {
+    return {
         "date": start.date,
         "commit": start.commit,
         "machine": machine(),
         "n_threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, (json.dumps(made | dict(content), indent=1) + "\n").encode())
 
 
 def machine() -> str:
@@ -200,9 +210,14 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} processors"
 
 
-def blocks(errors: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, str]:
+def blocks(errors: Mapping[str, Any], shapes: Mapping[str, Any], long: Mapping[str, Any]) -> dict[str, str]:
     """The parts of the page that are written from results, by name."""
-    return {"plan-errors": _errors_block(errors), "plan-shapes": _shapes_block(shapes), "shape-70b": _config_block()}
+    return {
+        "plan-errors": _errors_block(errors),
+        "long-runs": _long_block(long),
+        "plan-shapes": _shapes_block(shapes),
+        "shape-70b": _config_block(),
+    }
 
 
 def _errors_block(errors: Mapping[str, Any]) -> str:
@@ -227,6 +242,29 @@ def _errors_block(errors: Mapping[str, Any]) -> str:
             )
         )
     return f"{_made(errors)}\n\n{table(header, rows)}"
+
+
+def _long_block(long: Mapping[str, Any]) -> str:
+    from bench.terminal_plan import size
+
+    lines = []
+    if paper := long.get("paper"):
+        lines.append(
+            f"- `bench run {paper['model']} --preset paper --tasks {paper['task']}`: {paper['n_conditions']} "
+            f"conditions of {paper['n_lists']:,} lists in {paper['seconds'] / 60:.0f} minutes "
+            f"({paper['processor_seconds'] / 60:.0f} of processor time), {size(paper['max_rss_bytes'])} of memory at "
+            f"most. {paper['n_tokens_computed']:,} tokens went through each block, where list by list it would have "
+            f"been {paper['n_tokens_plain']:,}. {_made(paper)}"
+        )
+    if critics := long.get("critics"):
+        lines.append(
+            f"- `crossfit_nce` in all {critics['n_cells']} cells of {critics['n_blocks']} blocks and "
+            f"{critics['n_positions']} positions, {critics['n_samples']:,} samples of width {critics['d_model']}, in "
+            f"{critics['n_workers']} processes: {critics['processor_seconds'] / critics['n_workers'] / 60:.0f} "
+            f"minutes of processor time on each core, {critics['slowest_cell_seconds']:.0f} s the slowest cell. "
+            f"{_made(critics)}"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _shapes_block(shapes: Mapping[str, Any]) -> str:
@@ -272,13 +310,14 @@ def _config_block() -> str:
 
 def _made(content: Mapping[str, Any]) -> str:
     commit = (content["commit"] or "no commit")[:8]
-    return f"{content['machine']}, {content['n_threads']} thread, {content['date'][:10]}, commit {commit}."
+    threads = f"{content['n_threads']} thread{'s' if content['n_threads'] > 1 else ''}"
+    return f"{content['machine']}, {threads}, {content['date'][:10]}, commit {commit}."
 
 
 def page() -> str:
     """The text of the page, its tables from the results."""
-    errors, shapes = (json.loads(path.read_text(encoding="utf-8")) for path in (ERRORS, SHAPES_FILE))
-    return filled(PAGE.read_text(encoding="utf-8"), blocks(errors, shapes))
+    results = (json.loads(path.read_text(encoding="utf-8")) for path in (ERRORS, SHAPES_FILE, LONG))
+    return filled(PAGE.read_text(encoding="utf-8"), blocks(*results))
 
 
 def _errors() -> None:
