@@ -7,12 +7,11 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated. H
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -27,6 +26,7 @@ from bench.cli_plan import plan
 from bench.cli_probe import probe
 from bench.cli_query import query
 from bench.cli_zoo import zoo
+from bench.interruption import ending_on_signals
 
 app = typer.Typer(
     name="bench",
@@ -377,39 +377,36 @@ def tasks_check(
 app.command()(leaderboard)
 
 
-class _Interrupted(BaseException):
-    """A signal asked the process to end; not an Exception, so that nothing on the way takes it for a failure."""
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs the command and turns a deliberate error into one line and its exit status."""
     from bench.errors import BenchError
 
-    usual = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        app(args=None if arguments is None else list(arguments), prog_name="bench")  # of `python -m bench` as well
-    except BenchError as error:
-        from bench.escape import printable
-
-        print("\n".join(map(printable, f"bench: {error}".splitlines())), file=sys.stderr)
-        sys.exit(error.exit_status)
-    except _Interrupted as interruption:
-        print("bench: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
-        _end_at_once(int(interruption.args[0]), None)  # a second signal must not meet an interpreter half shut down
-    finally:
-        for number, handler in usual.items():
-            if signal.getsignal(number) is _interrupt:  # not while a second signal may still come
-                signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    for either in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(either, _end_at_once)
-    raise _Interrupted(number)
+    with ending_on_signals():
+        try:
+            try:
+                app(args=None if arguments is None else list(arguments), prog_name="bench")  # as `python -m bench` too
+            finally:
+                sys.stdout.flush()  # here, where a full disk can still be told of
+        except BenchError as error:
+            _fail(str(error), error.exit_status)
+        except BrokenPipeError:  # as where click meets one: whoever reads has enough
+            _discard_output()
+            sys.exit(1)
+        except OSError as error:  # of what is printed: files are told of by their StorageError
+            _discard_output()
+            _fail(f"cannot write {error.filename or 'to standard output'}: {error.strerror or error}", 2)
 
 
-def _end_at_once(number: int, frame: object) -> None:
-    os._exit(128 + number)  # every write is whole or not at all, so nothing is left to tidy
+def _fail(message: str, status: int) -> NoReturn:
+    from bench.escape import printable
+
+    print("\n".join(map(printable, f"bench: {message}".splitlines())), file=sys.stderr)
+    sys.exit(status)
+
+
+def _discard_output() -> None:
+    """Nothing more is to be had of standard output; what waits there would fail once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,14 @@ from bench.errors import RecordError, StorageError, UsageError
 from bench.fits import FitRecord, LedgerEntry, Prediction
 from bench.performance import PerformanceRecord
 from bench.records import rounded
-from bench.store import StoredPerformance
+from bench.store import StoredPerformance, write_whole
 from proxies.fits import predict
 from proxies.validation import Predictor, Problem
 
 FILE = "ledger.jsonl"
 BEGINNING = "0" * 64
 LOCK_SECONDS = 30.0
+NOTHING_NEW = "everything that {model} was not asked yet is predicted in the ledger; ask it, then `bench ledger`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +58,28 @@ def read_ledger(root: Path) -> tuple[LedgerEntry, ...]:
     return tuple(entry for _, entry in _lines(root / FILE))
 
 
+def predicted_cells(entries: Sequence[LedgerEntry], model: str, mode: str) -> set[tuple[str, int]]:
+    """What the ledger says something of, by hash of the task and number of shots."""
+    return {
+        (said.task_hash, said.n_shots)
+        for entry in entries
+        if (entry.model, entry.mode) == (model, mode)
+        for said in entry.predictions
+    }
+
+
 def append(
     root: Path, said: Sequence[Prediction], *, date: str, model: str, mode: Mode, predictor: str, fit_sha256: str
 ) -> LedgerEntry:
-    """Add an entry behind the last, under a lock, so that two processes keep the chain.
+    """Add an entry behind the last, under a lock, so that two processes keep the chain and write no cell twice.
+
+    The ledger is written whole or not at all: what a killed process or a full disk leaves is the ledger as it was.
+
+    Args:
+        said: those of cells that the ledger has a prediction of already are left out.
 
     Raises:
+        UsageError: it has one of every cell.
         RecordError: the ledger is damaged; nothing is added to it.
         StorageError: it cannot be written.
     """
@@ -72,15 +88,17 @@ def append(
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".ledger.lock", timeout=LOCK_SECONDS):
             lines = _lines(path)
+            known = predicted_cells([entry for _, entry in lines], model, mode)
+            said = tuple(one for one in said if (one.task_hash, one.n_shots) not in known)
+            if not said:
+                raise UsageError(NOTHING_NEW.format(model=model))
             previous = _sha256(lines[-1][0]) if lines else BEGINNING
             entry = LedgerEntry(
                 schema_version=1, date=date, model=model, mode=mode, predictor=predictor, fit_sha256=fit_sha256,
-                predictions=tuple(said), previous_sha256=previous,
+                predictions=said, previous_sha256=previous,
             )  # fmt: skip
-            with path.open("ab") as file:
-                file.write(entry.model_dump_json().encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            before = path.read_bytes() if path.is_file() else b""
+            write_whole(path, before + entry.model_dump_json().encode() + b"\n")
     except Timeout as error:
         raise StorageError(
             f"{path}: another process has held the ledger for {LOCK_SECONDS:.0f} s; try again"

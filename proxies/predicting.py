@@ -10,7 +10,7 @@ from bench.provenance import Start
 from bench.store import Store
 from proxies.features import feature_names
 from proxies.fitting import FitRequest, RefusedFit, fit_one
-from proxies.ledger import append, predictions, read_ledger
+from proxies.ledger import NOTHING_NEW, append, predicted_cells, predictions, read_ledger
 from proxies.regression import cells_to_come
 
 
@@ -29,17 +29,10 @@ def write_predictions(request: FitRequest, model: str, progress: Progress) -> Le
         raise UsageError(outcome.reason)
     names = feature_names(request.features)
     to_come = cells_to_come(request.frame.frame, target=model, features=names, mode=request.mode)
-    known = {
-        (said.task_hash, said.n_shots)
-        for entry in read_ledger(request.results)
-        if (entry.model, entry.mode) == (model, request.mode)
-        for said in entry.predictions
-    }
+    known = predicted_cells(read_ledger(request.results), model, request.mode)
     is_new = [(row.task_hash, int(row.n_shots)) not in known for row in to_come.itertuples()]
     if known and not any(is_new):
-        raise UsageError(
-            f"everything that {model} was not asked yet is predicted in the ledger; ask it, then `bench ledger`"
-        )
+        raise UsageError(NOTHING_NEW.format(model=model))
     to_come = to_come[is_new].reset_index(drop=True)
     predictor, said = predictions(outcome.problem, outcome.record, to_come)
     return append(

@@ -1,0 +1,215 @@
+"""Points in the software at which a child kills itself: installed in the child, before its command begins."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.faults.children import cli
+
+
+def die() -> None:
+    """SIGKILL of this very process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)  # the signal is on its way
+
+
+class Fuse:
+    """Does something at the n-th visit of a point: as a rule, ends this process by SIGKILL."""
+
+    def __init__(self, visit: int, act: Callable[[], None] = die) -> None:
+        self._left = visit
+        self.act = act
+
+    def visit(self) -> None:
+        """Count; the last one does not return."""
+        if self.is_last():
+            self.act()
+
+    def is_last(self) -> bool:
+        """Count; whether this is the visit to act at."""
+        self._left -= 1
+        return self._left == 0
+
+
+def killed_at(point: str, visit: int, *arguments: str | Path) -> None:
+    """`bench` with these arguments, until the point is visited for the n-th time."""
+    at_point(point, Fuse(visit))
+    cli(*arguments)
+
+
+def at_point(point: str, fuse: Fuse) -> None:
+    """Put a fuse at a point of this process."""
+    POINTS[point](fuse)
+
+
+def _around(owner: Any, name: str, fuse: Fuse, *, after: bool = False) -> None:
+    usual = getattr(owner, name)
+
+    def disturbed(*arguments: Any, **named: Any) -> Any:
+        if not after:
+            fuse.visit()
+        result = usual(*arguments, **named)
+        if after:
+            fuse.visit()
+        return result
+
+    setattr(owner, name, disturbed)
+
+
+class _Half(io.FileIO):
+    """A file of which half is written before the end."""
+
+    fuse: Fuse
+
+    def write(self, content: Any) -> int:
+        if self.fuse.is_last():
+            super().write(content[: len(content) // 2])
+            self.fuse.act()
+        return super().write(content) or 0
+
+
+def _half_a_file(fuse: Fuse) -> None:
+    import bench.store
+
+    def opened(descriptor: int, mode: str) -> _Half:
+        file = _Half(descriptor, mode)
+        file.fuse = fuse
+        return file
+
+    vars(bench.store)["open"] = opened
+
+
+def _before_sync(fuse: Fuse) -> None:
+    _around(os, "fsync", fuse)
+
+
+def _before_replace(fuse: Fuse) -> None:
+    _around(os, "replace", fuse)
+
+
+def _after_replace(fuse: Fuse) -> None:
+    _around(os, "replace", fuse, after=True)
+
+
+def _before_sending(fuse: Fuse) -> None:
+    from bench.api.client import ApiCompleter
+
+    _around(ApiCompleter, "_attempt", fuse)
+
+
+def _before_keeping(fuse: Fuse) -> None:
+    from bench.api.cache import ReplyCache
+
+    _around(ReplyCache, "put", fuse)
+
+
+def _while_keeping(fuse: Fuse) -> None:
+    """Between two steps of SQLite within an insert, before it is committed."""
+    from bench.api.cache import ReplyCache
+
+    usual = ReplyCache._insert
+
+    def disturbed(cache: ReplyCache, row: Any, key: Any) -> Any:
+        if fuse.is_last():
+            n_steps = os.getpid() % 12 + 1
+            steps = Fuse(n_steps, fuse.act)
+            cache._connection.set_progress_handler(steps.visit, 1)
+        return usual(cache, row, key)
+
+    ReplyCache._insert = disturbed  # type: ignore[method-assign]
+
+
+def _before_commit(fuse: Fuse) -> None:
+    """The row is written, and the transaction is open."""
+    from bench.api.cache import ReplyCache
+
+    usual = ReplyCache._insert
+
+    def disturbed(cache: ReplyCache, row: Any, key: Any) -> Any:
+        if fuse.is_last():
+            cache._connection.execute("BEGIN IMMEDIATE")
+            usual(cache, row, key)
+            fuse.act()
+        return usual(cache, row, key)
+
+    ReplyCache._insert = disturbed  # type: ignore[method-assign]
+
+
+def _after_keeping(fuse: Fuse) -> None:
+    from bench.api.cache import ReplyCache
+
+    _around(ReplyCache, "_insert", fuse, after=True)
+
+
+def _before_index(fuse: Fuse) -> None:
+    from proxies.digests import _Index
+
+    _around(_Index, "_commit", fuse)
+
+
+def _after_index(fuse: Fuse) -> None:
+    from proxies.digests import _Index
+
+    _around(_Index, "_commit", fuse, after=True)
+
+
+def _half_the_weights(fuse: Fuse) -> None:
+    import transformers.modeling_utils as owner
+
+    usual = owner.safe_save_file
+
+    def disturbed(tensors: Any, path: Any, *more: Any, **named: Any) -> None:
+        usual(tensors, path, *more, **named)
+        if fuse.is_last():
+            os.truncate(path, os.path.getsize(path) // 2)
+            fuse.act()
+
+    vars(owner)["safe_save_file"] = disturbed
+
+
+def _before_conversion_record(fuse: Fuse) -> None:
+    import bench.conversion
+
+    _around(bench.conversion, "_write_record", fuse)
+
+
+def _before_install(fuse: Fuse) -> None:
+    import bench.conversion
+
+    _around(bench.conversion, "install", fuse)
+
+
+def _after_install(fuse: Fuse) -> None:
+    import bench.conversion
+
+    _around(bench.conversion, "install", fuse, after=True)
+
+
+POINTS: dict[str, Callable[[Fuse], None]] = {
+    "half of a file": _half_a_file,
+    "before a file is synced": _before_sync,
+    "before a file is replaced": _before_replace,
+    "after a file is replaced": _after_replace,
+    "before a request": _before_sending,
+    "after a reply": _before_keeping,
+    "while a reply is kept": _while_keeping,
+    "before a reply is committed": _before_commit,
+    "after a reply is kept": _after_keeping,
+    "before the index": _before_index,
+    "after the index": _after_index,
+    "half of the weights": _half_the_weights,
+    "before the record of a conversion": _before_conversion_record,
+    "before a conversion is installed": _before_install,
+    "after a conversion is installed": _after_install,
+}
+
+FILE_POINTS = tuple(name for name in POINTS if " file" in name)
+REPLY_POINTS = tuple(name for name in POINTS if "re" in name.split() or "request" in name or "reply" in name)
+INDEX_POINTS = tuple(name for name in POINTS if "index" in name)
+CONVERSION_POINTS = tuple(name for name in POINTS if "conversion" in name or "weights" in name)
