@@ -43,6 +43,7 @@ from bench.engine import (
 )
 from bench.errors import BenchError, EngineError, ModelError, UsageError
 from bench.fetch import fetch
+from bench.interruption import tidying_takes
 from bench.models import LoadedModel
 from bench.progress import Progress
 from bench.provenance import library_versions
@@ -59,6 +60,9 @@ POLL_SECONDS = 2.0
 """So often it is looked whether the cluster has grown or shrunk."""
 
 CONNECT_SECONDS = 5.0
+
+SHUTDOWN_SECONDS = 30.0
+"""What the end of a cluster that was started here takes at most."""
 
 _NO_NUMBERS = ("openai", "httpx2")  # libraries that measuring does not use
 
@@ -421,11 +425,12 @@ def _connected(address: str | None, progress: Progress) -> Iterator[None]:
             f"Ray cannot be used ({line}); start it here as a node of the cluster, with the same versions of Python "
             f"and Ray: ray start --address=HOST:6379"
         ) from error
-    try:
-        with redirect_stdout(sys.stderr):  # where Ray tells of lost workers; stdout is for data
-            yield
-    finally:
-        ray.shutdown()
+    with tidying_takes(SHUTDOWN_SECONDS):
+        try:
+            with redirect_stdout(sys.stderr):  # where Ray tells of lost workers; stdout is for data
+                yield
+        finally:
+            ray.shutdown()
 
 
 @contextmanager

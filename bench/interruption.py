@@ -2,7 +2,8 @@
 
 The first signal raises `Interrupted` in the main thread, so that everything open is closed on the way out. A second one
 ends the process at once. Where the main thread does not hear the first, because it is inside a long computation that is
-not Python, a thread that does ends the process for it: every write is whole or not at all, so nothing is left to tidy.
+not Python, or does not get out, because a disk does not answer, another thread ends the process for it: every write is
+whole or not at all, so nothing is left to tidy.
 """
 
 from __future__ import annotations
@@ -20,11 +21,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 LINE = b"bench: interrupted; the same command goes on from here\n"
 
-UNHEARD_SECONDS = 1.0
-"""How long the main thread may take to hear of a signal."""
-
-TIDYING_SECONDS = 20.0
-"""How long it may take to leave then: a cluster that was started takes a while to end, everything else a moment."""
+PATIENCE_SECONDS = 1.6
+"""How long the main thread may take to hear of a signal and to leave: a disk may not answer, nor a computation."""
 
 
 class Interrupted(BaseException):
@@ -36,6 +34,7 @@ class _State:
 
     is_heard = False
     is_told = False
+    tidying_seconds = 0.0
 
 
 @contextlib.contextmanager
@@ -63,6 +62,16 @@ def ending_on_signals() -> Iterator[None]:
         for number, handler in usual.items():
             if signal.getsignal(number) is _interrupt:  # not while a second signal may still come
                 signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def tidying_takes(seconds: float) -> Iterator[None]:
+    """Within the block there is something open that must be closed, though it takes this long after a signal."""
+    _State.tidying_seconds = seconds
+    try:
+        yield
+    finally:
+        _State.tidying_seconds = 0.0
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -105,9 +114,9 @@ def _watch(read: int) -> None:
     with contextlib.suppress(_Over):
         try:
             first = _next_signal(read, None)
-            second = _next_signal(read, UNHEARD_SECONDS)
+            second = _next_signal(read, PATIENCE_SECONDS)
             if second is None and _State.is_heard:
-                second = _next_signal(read, TIDYING_SECONDS)
+                second = _next_signal(read, _State.tidying_seconds)
             if second is not None:
                 time.sleep(0.1)  # the main thread ends the process now, if it can
             _end_at_once(second or first or signal.SIGTERM)

@@ -13,12 +13,13 @@ results/calibration/{cases,coverage}/<estimator>/<case>.seed<seed>.<key>.json an
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -61,6 +62,8 @@ CALIBRATION_FOLDERS: dict[type[Calibrated], str] = {
 
 EMERGENCE_FILES = "emergence/*/*.json"
 """Where emergence records lie in a results folder."""
+
+LOCK_FILE = ".reports.lock"
 
 TEMPORARY_PREFIX = ".writing-"
 STALE_AFTER_SECONDS = 24 * 3600.0
@@ -135,6 +138,27 @@ class Store:
             with contextlib.suppress(OSError):
                 if time.time() - left.stat().st_mtime > STALE_AFTER_SECONDS:
                     left.unlink()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process is in such a block of this folder meanwhile; one that was killed is no longer in it.
+
+        What is made of all records is read and written in such a block, lest it be replaced by what another process
+        has made of fewer.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        path = self.root / LOCK_FILE
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        with file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def record_path(self, key: RecordKey) -> Path:
         """Where the record of `key` lies or would lie."""
@@ -363,8 +387,11 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: a temporary file beside it, synced, renamed over it, and the folder synced.
 
     Raises:
-        StorageError: the folder or the file cannot be written; an older file at `path` stays as it was.
+        StorageError: the folder or the file cannot be written; an older file at `path` stays as it was. So does what is
+            no file: a device such as /dev/null would be replaced by one.
     """
+    if path.exists() and not path.is_file():
+        raise StorageError(f"cannot write {path}: it is there, and not a regular file; choose another name")
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -382,13 +409,15 @@ def write_whole(path: Path, content: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror}; choose another folder with --out, or free space there"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def _unwritable(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot write {path}: {error.strerror}; choose another folder with --out, or free space there")
 
 
 def slug(name: str) -> str:

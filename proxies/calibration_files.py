@@ -19,15 +19,16 @@ def write_calibration_report(store: Store) -> tuple[Path, ...]:
     Raises:
         StorageError: they cannot be written.
     """
-    cases, bad_cases = store.calibrations(CaseResult)
-    coverage, bad_coverage = store.calibrations(CoverageResult)
-    costs, bad_costs = store.calibrations(CostResult)
-    newest = _newest(cases), _newest(coverage)
-    text = report(*newest, _newest(costs), (*bad_cases, *bad_coverage, *bad_costs))
-    folder = store.root / "calibration"
-    files = {folder / "report.md": text.encode(), folder / PICTURE: picture(*newest)}
-    for path, content in files.items():
-        write_whole(path, content)
+    with store.alone():
+        cases, bad_cases = store.calibrations(CaseResult)
+        coverage, bad_coverage = store.calibrations(CoverageResult)
+        costs, bad_costs = store.calibrations(CostResult)
+        newest = _newest(cases), _newest(coverage)
+        text = report(*newest, _newest(costs), (*bad_cases, *bad_coverage, *bad_costs))
+        folder = store.root / "calibration"
+        files = {folder / "report.md": text.encode(), folder / PICTURE: picture(*newest)}
+        for path, content in files.items():
+            write_whole(path, content)
     return tuple(files)
 
 

@@ -50,7 +50,8 @@ def write_fit_report(store: Store) -> tuple[Path, ...]:
         StorageError: it cannot be written.
     """
     path = store.root / "fits" / "report.md"
-    write_whole(path, report(*store.fits()).encode())
+    with store.alone():
+        write_whole(path, report(*store.fits()).encode())
     return (path,)
 
 

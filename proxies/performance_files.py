@@ -15,9 +15,10 @@ def write_performance_report(store: Store) -> tuple[Path, ...]:
     Raises:
         StorageError: they cannot be written.
     """
-    stored, rejected = store.performances()
-    folder = store.root / "performance"
-    files = {folder / "report.md": report(stored, rejected).encode(), folder / PICTURE: picture(stored)}
-    for path, content in files.items():
-        write_whole(path, content)
+    with store.alone():
+        stored, rejected = store.performances()
+        folder = store.root / "performance"
+        files = {folder / "report.md": report(stored, rejected).encode(), folder / PICTURE: picture(stored)}
+        for path, content in files.items():
+            write_whole(path, content)
     return tuple(files)

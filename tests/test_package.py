@@ -91,7 +91,7 @@ def test_a_wheel_says_what_it_is(wheel: Path) -> None:
     assert (told["Name"], told["Version"], told["Requires-Python"]) == ("emergence-bench", __version__, ">=3.11")
     assert (told["License-Expression"], told.get_all("License-File")) == ("MIT", ["LICENSE"])
     assert licence == (ROOT / "LICENSE").read_bytes()
-    assert entry_points.split("\n") == ["[console_scripts]", "bench = bench.cli:main", ""]
+    assert entry_points.split("\n") == ["[console_scripts]", "bench = bench.__main__:main", ""]
     required = told.get_all("Requires-Dist") or []
     assert "torch>=2.10" in required and any("gguf" in one and "extra" in one for one in required)
     assert not [one for one in required if "pytest" in one and "extra" not in one]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from bench.api.cache import _sound
 from bench.cache import PARTIAL_PREFIX
@@ -66,6 +67,8 @@ class Places:
     zoo: Path
     """Four families, one model of which was not asked one task."""
     small_zoo: Path
+    logs: Path
+    """Where children write what they say; not in the folders of the scenes, which may be full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +79,14 @@ class Scene:
         arguments: from its folder and what it reads.
         prepare: puts into its folder what it works on.
         asks: whether it asks a server.
+        when_done: what it says, with status 2, where there is nothing left to do; None: it ends with status 0 then.
     """
 
     name: str
     arguments: Callable[[Path, Places], Sequence[str | Path]]
     prepare: Callable[[Path, Places], None] = lambda folder, places: None
     asks: bool = False
+    when_done: str | None = None
 
     def in_folder(self, folder: Path, places: Places) -> Path:
         """The folder, made and filled."""
@@ -92,19 +97,20 @@ class Scene:
     def child(self, folder: Path, places: Places, target: Callable[..., object] = cli, *first: Any) -> Child:
         """The command in a process of its own; `target` is called with `first` and the arguments."""
         environment = {"BENCH_CACHE": str(folder / "cache")}
-        return Child(target, *first, *self.arguments(folder, places), log=_log(folder), environment=environment)
+        log = places.logs / uuid4().hex
+        return Child(target, *first, *self.arguments(folder, places), log=log, environment=environment)
 
     def complete(self, folder: Path, places: Places) -> str:
         """The command to its end; what it wrote to the terminal."""
         with self.child(folder, places) as child:
             status = child.wait(120)
-            assert status == 0, f"{self.name}: exit status {status}\n{child.text()}"
-            assert "Traceback" not in child.text()
+            assert self.has_ended_well(status, child), f"{self.name}: exit status {status}\n{child.text()}"
+            assert "Traceback" not in child.text(), child.text()
             return child.text()
 
-
-def _log(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.log")
+    def has_ended_well(self, status: int, child: Child) -> bool:
+        """Whether everything is done now."""
+        return status == 0 or (status == 2 and self.when_done is not None and self.when_done in child.text())
 
 
 def _asking(folder: Path, places: Places) -> list[str | Path]:
@@ -176,7 +182,7 @@ SCENES = {
         Scene(name="leaderboard", arguments=_leaderboard, prepare=_with_small_zoo),
         Scene(name="fit", arguments=_fit, prepare=_with_zoo),
         Scene(name="estimate", arguments=_estimate, prepare=_with_zoo),
-        Scene(name="predict", arguments=_predict, prepare=_with_zoo),
+        Scene(name="predict", arguments=_predict, prepare=_with_zoo, when_done="is predicted in the ledger"),
         Scene(name="calibrate", arguments=_calibrate),
         Scene(name="export", arguments=_export, prepare=_with_small_zoo),
         Scene(name="features", arguments=_features, prepare=_with_small_zoo),
@@ -195,9 +201,15 @@ def places(folder: Path, latency_seconds: float = 0.004) -> Iterator[tuple[Place
         write_zoo(zoo, 4, without=[("f0-m", TASKS[0])])
         write_zoo(small, 1)
         prompts.write_text("".join(f"The story of number {number}\n" for number in range(N_PROMPTS)))
+    logs = folder / "logs"
+    logs.mkdir(exist_ok=True)
     with ScriptedServer(answer=_tale, latency_seconds=latency_seconds) as server:
-        base_url = server.base_url
-        yield Places(base_url=base_url, model=model, gguf=gguf, prompts=prompts, zoo=zoo, small_zoo=small), server
+        yield (
+            Places(
+                base_url=server.base_url, model=model, gguf=gguf, prompts=prompts, zoo=zoo, small_zoo=small, logs=logs
+            ),
+            server,
+        )
 
 
 def _tale(prompt: str) -> str:
@@ -244,13 +256,13 @@ def _without_dates(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> list[tuple[str, ...]]:
-    """What a database holds, without when and from which files it was made."""
-    query = {"replies.sqlite": "SELECT key, question, reply FROM replies"}.get(
-        path.name, "SELECT path, digest FROM digests"
-    )
+    """What a database holds, without when and from which files it was made; nothing, where its table is not there."""
+    table, columns = ("replies", "key, question, reply") if "replies" in path.name else ("digests", "path, digest")
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",), path
-        return [tuple(row) for row in connection.execute(query)]
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+            return []
+        return [tuple(row) for row in connection.execute(f"SELECT {columns} FROM {table}")]
 
 
 def same(found: Mapping[str, Any], expected: Mapping[str, Any], what: str = "") -> None:
@@ -290,9 +302,10 @@ def check_nothing_torn(folder: Path, before: Mapping[str, Any], expected: Mappin
         else:
             assert content in (before.get(name), expected.get(name)), f"{name} is neither old nor new"
     for path in folder.rglob("replies.sqlite"):
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            for row in connection.execute("SELECT key, question, reply, sha256, created FROM replies"):
-                assert _sound(row, row[1]) is not None, f"a damaged row in {path}"
+        if _rows(path):
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                for row in connection.execute("SELECT key, question, reply, sha256, created FROM replies"):
+                    assert _sound(row, row[1]) is not None, f"a damaged row in {path}"
 
 
 _END = {".svg": b"-->", ".html": b"</html>"}
@@ -301,12 +314,7 @@ _END = {".svg": b"-->", ".html": b"</html>"}
 def cached_prompts(folder: Path) -> set[str]:
     """The prompts that the cache of replies has an answer to."""
     path = folder / REPLIES
-    if not path.exists():
-        return set()
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone():
-            return set()
-        return {json.loads(question)["prompt"] for (question,) in connection.execute("SELECT question FROM replies")}
+    return {json.loads(question)["prompt"] for _, question, _ in _rows(path)} if path.exists() else set()
 
 
 @dataclass(slots=True)

@@ -88,11 +88,11 @@ def _killed(scene: Scene, folder: Path, given: Places, point: str, visit: int, s
         with scene.child(folder, given) as child:
             child.process.join(seconds)
             child.kill()
-            status = child.process.exitcode
+            status = child.wait()
     else:
         with scene.child(folder, given, killed_at, point, visit) as child:
             status = child.wait(120)
-    assert status in (0, KILLED), f"exit status {status}\n{child.text()}"
+    assert status == KILLED or scene.has_ended_well(status, child), f"exit status {status}\n{child.text()}"
     return status == KILLED
 
 

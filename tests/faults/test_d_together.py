@@ -1,0 +1,294 @@
+"""Two and four processes on one results folder and one cache, and locks that killed processes held: nothing lost."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxies.ledger import read_ledger
+from tests.bench.scripted_server import ScriptedServer
+from tests.faults.children import KILLED, Child, cli, wait_for
+from tests.faults.killing import killed_at
+from tests.faults.ledger import Cases, Lost
+from tests.faults.scenes import (
+    CONCURRENCY,
+    N_QUESTIONS,
+    REPLIES,
+    SCENES,
+    Places,
+    Scene,
+    check_nothing_torn,
+    left_by,
+    places,
+    same,
+)
+
+TOGETHER = ("query", "collect", "run", "convert", "leaderboard", "fit", "predict", "calibrate", "export", "features")
+
+SOON_SECONDS = 20.0
+"""What a command with nothing to wait for takes on a busy machine, with room to spare."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Places, ScriptedServer]]:
+    with places(tmp_path_factory.mktemp("places")) as found:
+        yield found
+
+
+def all_end(children: Sequence[Child], is_well: Callable[[int, Child], bool]) -> None:
+    for child in children:
+        status = child.wait(180)
+        assert is_well(status, child), f"exit status {status}\n{child.text()}"
+        assert "Traceback" not in child.text() and "was damaged" not in child.text(), child.text()
+
+
+def check_no_row_twice(folder: Path) -> None:
+    """Replies, digests and predictions each once; the ledger is a chain."""
+    for path in folder.rglob("*.sqlite"):
+        table, key = ("replies", "question") if path.name == "replies.sqlite" else ("digests", "path")
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            found = Counter(one for (one,) in connection.execute(f"SELECT {key} FROM {table}"))
+        assert set(found.values()) <= {1}, f"{path.name} holds a row twice"
+    cells = Counter(
+        (entry.model, entry.mode, said.task_hash, said.n_shots)
+        for entry in read_ledger(folder / "results")
+        for said in entry.predictions
+    )
+    assert set(cells.values()) <= {1}, "a cell is predicted twice"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("n", [2, 4])
+def test_the_same_command_several_times_at_once(
+    cases: Cases, n: int, tmp_path: Path, shared: tuple[Places, ScriptedServer]
+) -> None:
+    given, server = shared
+    for name in cases.chosen(TOGETHER, quick=1 if n == 4 else 2):
+        scene = SCENES[name]
+        quiet, folder = (scene.in_folder(tmp_path / f"{name}-{kind}", given) for kind in ("quiet", "together"))
+        before = left_by(quiet)
+        scene.complete(quiet, given)
+        expected = left_by(quiet)
+        with cases.case(f"{n} times {name}"):
+            with contextlib.ExitStack() as stack:
+                all_end([stack.enter_context(scene.child(folder, given)) for _ in range(n)], scene.has_ended_well)
+            same(left_by(folder), expected, name)
+            check_nothing_torn(folder, before, expected)
+            check_no_row_twice(folder)
+
+
+def query_of(model: str, folder: Path, given: Places) -> list[str | Path]:
+    asked = ["query", model, "--tasks", "antonym", "--shots", "0,2", "--n-queries", str(N_QUESTIONS)]
+    return [*asked, "--out", folder / "results", "--base-url", given.base_url, "--max-concurrency", str(CONCURRENCY)]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("n", [2, 4])
+def test_several_models_asked_at_once_are_all_there(
+    cases: Cases, n: int, tmp_path: Path, shared: tuple[Places, ScriptedServer]
+) -> None:
+    """In the cache, in the records, and in the report that each of the processes writes."""
+    given, server = shared
+    names = [f"big-{number}" for number in range(n)]
+    for turn in range(cases.n(quick=1, full=4)):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        n_before = len(server.received)
+        with cases.case(f"{n} models at once, {turn}"):
+            with contextlib.ExitStack() as stack:
+                started = [
+                    stack.enter_context(Child(cli, *query_of(name, folder, given), log=given.logs / f"{turn}-{name}"))
+                    for name in names
+                ]
+                all_end(started, lambda status, _: status == 0)
+            found = left_by(folder)
+            report = found["results/performance/report.md"].decode()
+            if missing := [name for name in names if name not in report]:
+                raise Lost(f"the report is without {missing}")
+            assert len(found[REPLIES]) == n * 2 * N_QUESTIONS == len(server.received) - n_before
+            assert sum(name.endswith(".json") for name in found) == n
+            check_no_row_twice(folder)
+
+
+def run_share(share: str, folder: Path, given: Places) -> list[str | Path]:
+    sizes = ["--n-names", "4", "--n-shots", "2"]
+    tasks = ["--tasks", "country,animal,colour,antonym"]
+    return ["run", given.model, *tasks, *sizes, "--shard", share, "--out", folder / "results"]
+
+
+@pytest.mark.timeout(600)
+def test_shares_of_a_run_at_once_are_the_whole_run(
+    cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]
+) -> None:
+    """Also where two processes measure the random words that their tasks have in common at the same time."""
+    given, _ = shared
+    quiet = tmp_path / "quiet"
+    quiet.mkdir()
+    with Child(cli, *run_share("1/1", quiet, given), log=given.logs / "quiet-run") as child:
+        all_end([child], lambda status, _: status == 0)
+    expected = left_by(quiet)
+    for n in cases.chosen(["2", "4"], quick=1):
+        folder = tmp_path / n
+        folder.mkdir()
+        shares = [f"{number}/{n}" for number in range(1, int(n) + 1)]
+        with cases.case(f"{n} shares"):
+            with contextlib.ExitStack() as stack:
+                started = [
+                    stack.enter_context(
+                        Child(cli, *run_share(share, folder, given), log=given.logs / share.replace("/", "-"))
+                    )
+                    for share in shares
+                ]
+                all_end(started, lambda status, _: status == 0)
+            same(left_by(folder), expected, f"{n} shares")
+
+
+@pytest.mark.timeout(600)
+def test_one_of_two_is_killed_and_the_other_goes_on(
+    cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]
+) -> None:
+    given, server = shared
+    points = {
+        "query": ("while a reply is kept", "before a reply is committed", "before a file is replaced"),
+        "run": ("half of a file", "after a file is replaced"),
+        "convert": ("half of the weights", "after a conversion is installed"),
+        "leaderboard": ("before the index",),
+        "predict": ("before a file is replaced",),
+    }
+    wanted = [f"{name}: {point}" for name, found in points.items() for point in found]
+    for turn, one in enumerate(cases.chosen(wanted, quick=1)):
+        name, point = one.split(": ")
+        scene = SCENES[name]
+        quiet, folder = (scene.in_folder(tmp_path / f"{turn}-{kind}", given) for kind in ("quiet", "together"))
+        scene.complete(quiet, given)
+        with cases.case(one):
+            with (
+                scene.child(folder, given, killed_at, point, 1) as killed,
+                scene.child(folder, given) as other,
+            ):
+                assert killed.wait(120) == KILLED or scene.has_ended_well(killed.wait(), killed), killed.text()
+                all_end([other], scene.has_ended_well)
+            scene.complete(folder, given)
+            same(left_by(folder), left_by(quiet), one)
+            check_no_row_twice(folder)
+
+
+def holds(path: str, marker: str) -> None:
+    """Take the lock of a file and keep it."""
+    file = Path(path).open("ab")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    Path(marker).touch()
+    time.sleep(600)
+
+
+def holds_database(path: str, marker: str) -> None:
+    """Write into a database, and come to no end."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT)")
+    Path(marker).touch()
+    time.sleep(600)
+
+
+LOCKS: dict[str, tuple[str, str, Callable[..., object]]] = {
+    "the lock of the replies": ("query", f"{REPLIES}.lock", holds),
+    "the mark of the first at the replies": ("query", f"{REPLIES}.first", holds),
+    "the transaction of the replies": ("query", REPLIES, holds_database),
+    "the lock of the reports": ("query", "results/.reports.lock", holds),
+    "the lock of the ledger": ("predict", "results/.ledger.lock", holds),
+    "the transaction of the digests": ("leaderboard", "results/.digests.sqlite", holds_database),
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("was_there", [False, True], ids=["fresh", "used"])
+def test_a_lock_that_a_killed_process_held_holds_nobody_up(
+    cases: Cases, was_there: bool, tmp_path: Path, shared: tuple[Places, ScriptedServer]
+) -> None:
+    given, _ = shared
+    for turn, what in enumerate(cases.chosen(list(LOCKS), quick=1)):
+        name, relative, target = LOCKS[what]
+        scene = SCENES[name]
+        quiet, folder = (scene.in_folder(tmp_path / f"{turn}-{kind}", given) for kind in ("quiet", "held"))
+        scene.complete(quiet, given)
+        if was_there:
+            scene.complete(folder, given)
+        lock, marker = folder / relative, tmp_path / f"{turn}-marker"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with cases.case(what):
+            with Child(target, str(lock), str(marker), log=given.logs / f"{turn}-{was_there}") as holder:
+                assert wait_for(marker.exists, 60), holder.text()
+                holder.kill()
+            began = time.monotonic()
+            said = scene.complete(folder, given)
+            assert time.monotonic() - began < SOON_SECONDS, said
+            assert without_leftovers(left_by(folder)) == without_leftovers(left_by(quiet))
+
+
+def without_leftovers(found: dict[str, Any]) -> dict[str, Any]:
+    """The text form, so that a difference can be read."""
+    return {name: content if isinstance(content, bytes) else json.dumps(content) for name, content in found.items()}
+
+
+def test_a_leaderboard_does_not_wait_for_who_holds_its_index(
+    cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]
+) -> None:
+    """The index is only for speed: where another process has it, the records are read."""
+    given, _ = shared
+    scene = SCENES["leaderboard"]
+    quiet, folder = (scene.in_folder(tmp_path / kind, given) for kind in ("quiet", "held"))
+    scene.complete(quiet, given)
+    index, marker = folder / "results" / ".digests.sqlite", tmp_path / "marker"
+    with cases.case("an index in use"):
+        with Child(holds_database, str(index), str(marker), log=given.logs / "holder") as holder:
+            assert wait_for(marker.exists, 60), holder.text()
+            began = time.monotonic()
+            scene.complete(folder, given)
+            assert time.monotonic() - began < SOON_SECONDS
+        expected = left_by(quiet)
+        del expected["results/.digests.sqlite"]
+        found = left_by(folder)
+        del found["results/.digests.sqlite"]
+        same(found, expected)
+
+
+@pytest.mark.timeout(600)
+def test_different_commands_at_once(cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]) -> None:
+    """A query, a run, a fit and a leaderboard in one folder; afterwards everything is as if done in turn."""
+    given, _ = shared
+    scene = Scene(name="leaderboard", arguments=SCENES["leaderboard"].arguments, prepare=SCENES["fit"].prepare)
+    commands = [SCENES[name].arguments for name in ("query", "run", "fit")]
+    quiet = scene.in_folder(tmp_path / "quiet", given)
+    for number, command in enumerate(commands):
+        with Child(cli, *command(quiet, given), log=given.logs / f"in-turn-{number}") as child:
+            all_end([child], lambda status, _: status == 0)
+    scene.complete(quiet, given)
+    expected = left_by(quiet)
+    for turn in range(cases.n(quick=0, full=3)):
+        folder = scene.in_folder(tmp_path / str(turn), given)
+        with cases.case(f"four commands, {turn}"):
+            with contextlib.ExitStack() as stack:
+                every = [*commands, scene.arguments]
+                cases.rng.shuffle(every)
+                started = [
+                    stack.enter_context(
+                        Child(cli, *command(folder, given), log=given.logs / f"at-once-{turn}-{number}")
+                    )
+                    for number, command in enumerate(every)
+                ]
+                all_end(started, lambda status, _: status == 0)
+            scene.complete(folder, given)
+            same(left_by(folder), expected)
+    if not cases.n_injected:
+        with cases.case("in turn"):
+            check_no_row_twice(quiet)
