@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -522,21 +519,6 @@ def command(server: ScriptedServer, folder: Path, *more: str) -> list[str]:
         sys.executable, "-c", ENTRY, "collect", "big-1", "--prompts", str(prompts), "--base-url", server.base_url,
         "--max-concurrency", "4", "--results", str(folder), *more,
     ]  # fmt: skip
-
-
-def test_killed_half_way_nothing_answered_is_asked_again(tmp_path: Path) -> None:
-    with ScriptedServer(answer=tale, latency_seconds=0.05) as server:
-        process = subprocess.Popen(command(server, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        while len(server.received) < 10 and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert not (tmp_path / "texts" / "big-1.txt").exists()
-        subprocess.run(command(server, tmp_path), cwd=ROOT, check=True, capture_output=True)
-        asked = Counter(one.prompt for one in server.received)
-    assert len(asked) == 40
-    assert sum(asked.values()) - 40 <= 4  # at most what was under way at the kill
-    assert len((tmp_path / "texts" / "big-1.txt").read_text().strip().split("\n\n")) == 40
 
 
 def test_the_command_tells_of_failures_and_no_output_holds_the_key(tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 import time
 import zipfile
 from dataclasses import replace
@@ -92,19 +90,6 @@ def test_what_a_kill_left_is_not_taken_for_a_model_and_later_removed(tiny_gguf: 
     os.utime(old, (a_while_ago, a_while_ago))
     folder = fetch(resolve(str(tiny_gguf)))
     assert sorted(path.name for path in (cache / "models").iterdir()) == sorted([young.name, folder.name])
-
-
-def test_two_processes_at_once_both_succeed(tiny_gguf: Path, cache: Path) -> None:
-    code = (
-        "import sys; from bench.catalog import resolve; from bench.models import load; "
-        "print(load(resolve(sys.argv[1])).weights_sha256)"
-    )
-    command = [sys.executable, "-c", code, str(tiny_gguf)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    assert outputs[0] == outputs[1]
-    assert len(list((cache / "models").iterdir())) == 1
 
 
 def test_the_second_to_finish_keeps_the_first_ones_folder(tiny_gguf: Path, cache: Path) -> None:

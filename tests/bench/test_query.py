@@ -422,26 +422,6 @@ def command(server: ScriptedServer, out: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def test_killed_at_any_moment_nothing_answered_is_asked_again(tmp_path: Path) -> None:
-    with ScriptedServer(answer=oracle("antonym"), latency_seconds=0.05) as server:
-        for delay in (0.05, 0.25, 0.45):
-            process = subprocess.Popen(
-                command(server, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-            n_before = len(server.received)
-            while len(server.received) == n_before and process.poll() is None:
-                time.sleep(0.01)
-            time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-        subprocess.run(command(server, tmp_path), cwd=ROOT, check=True, capture_output=True)
-        asked = [one.prompt for one in server.received]
-    assert len(set(asked)) == 60
-    assert len(asked) - 60 <= 3 * 4  # at most what was under way at each kill
-    (stored,), _ = Store(tmp_path).performances()
-    assert stored.record.cells[0].accuracy == 1.0
-
-
 def test_interrupted_no_reply_that_came_in_full_is_lost(tmp_path: Path) -> None:
     with ScriptedServer(answer=oracle("antonym"), latency_seconds=0.1) as server:
         process = subprocess.Popen(
@@ -459,20 +439,6 @@ def test_interrupted_no_reply_that_came_in_full_is_lost(tmp_path: Path) -> None:
         subprocess.run(command(server, tmp_path), cwd=ROOT, check=True, capture_output=True)
         twice = [prompt for prompt, n in Counter(one.prompt for one in server.received).items() if n > 1]
     assert len(set(twice) & sent) <= 32 // 8, "asked again although it was answered in full"
-
-
-def test_two_processes_on_one_folder_lose_nothing(tmp_path: Path) -> None:
-    with ScriptedServer(answer=oracle("antonym"), latency_seconds=0.02) as server:
-        both = [
-            subprocess.Popen(command(server, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            for _ in range(2)
-        ]
-        for process in both:
-            _, error = process.communicate(timeout=120)
-            assert process.returncode == 0, error.decode()
-        assert len(server.received) < 2 * 60  # what one has an answer to, the other does not ask
-    (stored,), rejected = Store(tmp_path).performances()
-    assert stored.record.cells[0].accuracy == 1.0 and not rejected
 
 
 def test_the_command_line_tells_of_failures_and_ends_with_1(tmp_path: Path) -> None:

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +18,11 @@ from bench.estimators import ESTIMATORS
 from bench.records import EmergenceRecord
 from bench.request import RunRequest
 from bench.run import aligned_pool, run
-from bench.store import Store, read_row
+from bench.store import read_row
 from bench.summary import ceiling_of, emergence_of, exact_of
 from bench.task_names import find_tasks
 from tests.bench.picky_estimator import Picky
 from tests.bench.tiny_models import load_list, load_pairs, save_list_model
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 class Told:
@@ -145,39 +138,6 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(model: Pat
     assert len(weights) == 2
 
 
-def test_another_process_with_other_hash_seed_and_threads_agrees(model: Path, tmp_path: Path) -> None:
-    records = []
-    for name, environment in (("a", {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}), ("b", {"PYTHONHASHSEED": "2"})):
-        command = [
-            sys.executable,
-            "-m",
-            "bench",
-            "run",
-            str(model),
-            "--tasks",
-            "colour",
-            "--n-names",
-            "5",
-            "--n-shots",
-            "2",
-        ]
-        subprocess.run(
-            [*command, "--out", str(tmp_path / name)],
-            env=os.environ | environment,
-            check=True,
-            cwd=ROOT,
-            capture_output=True,
-        )
-        records.append(Store(tmp_path / name).records()[0][0].record)
-    one, other = records
-    assert one.key == other.key
-    for condition, measurement in one.measurements.items():
-        for label, grid in measurement.macro.items():
-            np.testing.assert_allclose(
-                grid.values_bits, other.measurements[condition].macro[label].values_bits, atol=1e-4
-            )
-
-
 def test_several_tasks_share_the_random_words_and_keep_their_order(model: Path, tmp_path: Path) -> None:
     told = Told()
     outcomes = run(request(model, tmp_path, tasks=("colour", "country", "animal")), told)
@@ -186,59 +146,6 @@ def test_several_tasks_share_the_random_words_and_keep_their_order(model: Path, 
     assert len(words) == 1
     assert len(told.blocks) == told.planned == 3 * 3 * 2
     assert len(list((tmp_path / ".units").glob("*.json"))) == 3 + 3 + 1
-
-
-def test_a_killed_run_goes_on_where_it_was(model: Path, tmp_path: Path) -> None:
-    """SIGKILL after the first finished condition: it is not measured again, and the record is that of a quiet run."""
-    command = [sys.executable, "-m", "bench", "run", str(model), "--tasks", "country", "--out", str(tmp_path)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (found := [path for path in (tmp_path / ".units").glob("*.json")]) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert found and not list(tmp_path.glob("emergence/*/*.json"))
-    kept = {path: path.stat().st_mtime_ns for path in found}
-    resumed = run(request(model, tmp_path, n_names=None, n_shots=None), Told())[0].record
-    assert {path: path.stat().st_mtime_ns for path in found} == kept
-    quiet = run(request(model, tmp_path / "quiet", n_names=None, n_shots=None), Told())[0].record
-    assert quiet.key.n_names == 12 and quiet.summary[-1].macro_ceiling_bits == pytest.approx(13.536, abs=5e-4)
-    assert numbers(resumed) == numbers(quiet)
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_run_with_a_line_that_says_how_to_go_on(
-    model: Path, tmp_path: Path, number: signal.Signals, status: int
-) -> None:
-    command = [sys.executable, "-m", "bench", "run", str(model), "--preset", "paper", "--out", str(tmp_path)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert child.stderr is not None
-    for line in child.stderr:
-        if "loading" in line:
-            break
-    child.send_signal(number)
-    sent = time.monotonic()
-    rest = child.stderr.read()
-    assert child.wait() == status
-    assert time.monotonic() - sent < 20  # under 2 s on a quiet machine
-    assert "interrupted; the same command goes on from here" in rest and "Traceback" not in rest
-    child.stderr.close()
-
-
-def test_a_second_signal_ends_it_at_once(model: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench", "run", str(model), "--preset", "paper", "--out", str(tmp_path)]
-    for pause in (0.0, 0.004, 0.02):
-        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        assert child.stderr is not None
-        for line in child.stderr:
-            if "loading" in line:
-                break
-        child.send_signal(signal.SIGTERM)
-        time.sleep(pause)
-        child.send_signal(signal.SIGTERM)
-        assert "Traceback" not in child.stderr.read()
-        assert child.wait() == 143
-        child.stderr.close()
 
 
 def test_begin_of_sequence_stands_before_macro_and_micro_alike_and_can_be_turned_off(tmp_path: Path) -> None:

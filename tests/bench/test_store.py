@@ -4,10 +4,6 @@ import json
 import multiprocessing
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -162,30 +158,6 @@ def test_a_folder_that_is_a_file_is_refused_with_its_path(tmp_path: Path) -> Non
 def test_a_folder_that_cannot_be_made_is_refused() -> None:
     with pytest.raises(StorageError, match="cannot write /proc/results"):
         Store(Path("/proc/results")).check_writable()
-
-
-def test_a_kill_in_the_middle_of_writing_never_leaves_a_torn_record(tmp_path: Path) -> None:
-    """A child writes the same record over and over and is killed at a random moment, ten times."""
-    code = (
-        "import sys; from pathlib import Path; from bench.store import Store\n"
-        "from tests.record_factory import make_record\n"
-        "store, record = Store(Path(sys.argv[1])), make_record()\n"
-        "print('ready', flush=True)\n"
-        "while True: store.write_record(record)"
-    )
-    root = Path(__file__).parent.parent.parent
-    for attempt in range(10):
-        child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=root)
-        assert child.stdout is not None
-        child.stdout.readline()
-        time.sleep(0.01 * attempt)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
-        stored, rejected = Store(tmp_path).records()
-        assert not rejected
-        assert len(stored) <= 1
-    assert Store(tmp_path).record(make_record().key) == make_record()
 
 
 def _write_many(root: Path, first: int) -> None:
