@@ -50,6 +50,9 @@ N_PROMPTS = 24
 VOLATILE = ("provenance", "seconds")
 """Fields that differ between two runs that did the same: times, and where it was done."""
 
+TIMED = ("calibration/report.md",)
+"""Files that tell how long something took; only whether they are there can be compared."""
+
 HIDDEN = (TEMPORARY_PREFIX, PARTIAL_PREFIX, ".writable")
 """How names begin of what is not finished, and of tries whether a folder can be written; both stand for nothing."""
 
@@ -156,10 +159,6 @@ def _calibrate(folder: Path, places: Places) -> list[str | Path]:
     return ["calibrate", "--quick", "--estimator", "gaussian", "--part", "cases", "--out", folder / "results"]
 
 
-def _export(folder: Path, places: Places) -> list[str | Path]:
-    return ["export", "--format", "lm-eval", "--results", folder / "results", "--out", folder / "export"]
-
-
 def _features(folder: Path, places: Places) -> list[str | Path]:
     return ["features", "--results", folder / "results", "--csv", folder / "cells.csv"]
 
@@ -184,7 +183,6 @@ SCENES = {
         Scene(name="estimate", arguments=_estimate, prepare=_with_zoo),
         Scene(name="predict", arguments=_predict, prepare=_with_zoo, when_done="is predicted in the ledger"),
         Scene(name="calibrate", arguments=_calibrate),
-        Scene(name="export", arguments=_export, prepare=_with_small_zoo),
         Scene(name="features", arguments=_features, prepare=_with_small_zoo),
     )
 }
@@ -222,7 +220,9 @@ def left_by(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in _finished(folder):
         name = path.relative_to(folder).as_posix()
-        if path.suffix == ".json":
+        if name.endswith(TIMED):
+            found[name] = b""
+        elif path.suffix == ".json":
             found[name] = _without_times(json.loads(path.read_bytes()))
         elif path.suffix == ".jsonl" and path.name == "ledger.jsonl":
             found[name] = [_without_dates(json.loads(line)) for line in path.read_bytes().splitlines()]

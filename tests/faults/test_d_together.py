@@ -32,7 +32,7 @@ from tests.faults.scenes import (
     same,
 )
 
-TOGETHER = ("query", "collect", "run", "convert", "leaderboard", "fit", "predict", "calibrate", "export", "features")
+TOGETHER = ("query", "collect", "run", "convert", "leaderboard", "fit", "predict", "calibrate", "features")
 
 SOON_SECONDS = 20.0
 """What a command with nothing to wait for takes on a busy machine, with room to spare."""
