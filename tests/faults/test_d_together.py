@@ -18,7 +18,7 @@ from proxies.ledger import read_ledger
 from tests.bench.scripted_server import ScriptedServer
 from tests.faults.children import KILLED, Child, cli, wait_for
 from tests.faults.killing import killed_at, waiting_at
-from tests.faults.ledger import Cases, Lost
+from tests.faults.ledger import IS_FULL, Cases, Lost
 from tests.faults.scenes import (
     CONCURRENCY,
     N_QUESTIONS,
@@ -33,6 +33,8 @@ from tests.faults.scenes import (
 )
 
 TOGETHER = ("query", "collect", "run", "convert", "leaderboard", "fit", "predict", "calibrate", "features")
+
+LONG = pytest.mark.skipif(not IS_FULL, reason="takes a while: part of the whole battery, `make faults`")
 
 SOON_SECONDS = 20.0
 """What a command with nothing to wait for takes on a busy machine, with room to spare."""
@@ -68,12 +70,12 @@ def check_no_row_twice(folder: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("n", [2, pytest.param(4, marks=LONG)])
 def test_the_same_command_several_times_at_once(
     cases: Cases, n: int, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:
     given, server = shared
-    for name in cases.chosen(TOGETHER, quick=1 if n == 4 else 2):
+    for name in TOGETHER if IS_FULL else ("query", "convert"):
         scene = SCENES[name]
         quiet, folder = (scene.in_folder(tmp_path / f"{name}-{kind}", given) for kind in ("quiet", "together"))
         before = left_by(quiet)
@@ -92,6 +94,7 @@ def query_of(model: str, folder: Path, given: Places) -> list[str | Path]:
     return [*asked, "--out", folder / "results", "--base-url", given.base_url, "--max-concurrency", str(CONCURRENCY)]
 
 
+@LONG
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("n", [2, 4])
 def test_several_models_asked_at_once_are_all_there(
@@ -100,7 +103,7 @@ def test_several_models_asked_at_once_are_all_there(
     """In the cache, in the records, and in the report that each of the processes writes."""
     given, server = shared
     names = [f"big-{number}" for number in range(n)]
-    for turn in range(cases.n(quick=1, full=4)):
+    for turn in range(4):
         folder = tmp_path / str(turn)
         folder.mkdir()
         n_before = len(server.received)
@@ -177,6 +180,7 @@ def run_share(share: str, folder: Path, given: Places) -> list[str | Path]:
     return ["run", given.model, *tasks, *sizes, "--shard", share, "--out", folder / "results"]
 
 
+@LONG
 @pytest.mark.timeout(600)
 def test_shares_of_a_run_at_once_are_the_whole_run(
     cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]
@@ -188,7 +192,7 @@ def test_shares_of_a_run_at_once_are_the_whole_run(
     with Child(cli, *run_share("1/1", quiet, given), log=given.logs / "quiet-run") as child:
         all_end([child], lambda status, _: status == 0)
     expected = left_by(quiet)
-    for n in cases.chosen(["2", "3", "4"], quick=1):
+    for n in ["2", "3", "4"]:
         folder = tmp_path / n
         folder.mkdir()
         shares = [f"{number}/{n}" for number in range(1, int(n) + 1)]
@@ -204,6 +208,7 @@ def test_shares_of_a_run_at_once_are_the_whole_run(
             same(left_by(folder), expected, f"{n} shares")
 
 
+@LONG
 @pytest.mark.timeout(600)
 def test_one_of_two_is_killed_and_the_other_goes_on(
     cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]
@@ -217,7 +222,7 @@ def test_one_of_two_is_killed_and_the_other_goes_on(
         "predict": ("before a file is replaced",),
     }
     wanted = [f"{name}: {point}" for name, found in points.items() for point in found]
-    for turn, one in enumerate(cases.chosen(wanted, quick=1)):
+    for turn, one in enumerate(wanted):
         name, point = one.split(": ")
         scene = SCENES[name]
         quiet, folder = (scene.in_folder(tmp_path / f"{turn}-{kind}", given) for kind in ("quiet", "together"))
@@ -262,7 +267,7 @@ LOCKS: dict[str, tuple[str, str, Callable[..., object]]] = {
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("was_there", [False, True], ids=["fresh", "used"])
+@pytest.mark.parametrize("was_there", [False, pytest.param(True, marks=LONG)], ids=["fresh", "used"])
 def test_a_lock_that_a_killed_process_held_holds_nobody_up(
     cases: Cases, was_there: bool, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:
@@ -313,6 +318,7 @@ def test_a_leaderboard_does_not_wait_for_who_holds_its_index(
         same(found, expected)
 
 
+@LONG
 @pytest.mark.timeout(600)
 def test_different_commands_at_once(cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]) -> None:
     """A query, a run, a fit and a leaderboard in one folder; afterwards everything is as if done in turn."""
@@ -325,7 +331,7 @@ def test_different_commands_at_once(cases: Cases, tmp_path: Path, shared: tuple[
             all_end([child], lambda status, _: status == 0)
     scene.complete(quiet, given)
     expected = left_by(quiet)
-    for turn in range(cases.n(quick=0, full=3)):
+    for turn in range(3):
         folder = scene.in_folder(tmp_path / str(turn), given)
         with cases.case(f"four commands, {turn}"):
             with contextlib.ExitStack() as stack:
@@ -340,6 +346,3 @@ def test_different_commands_at_once(cases: Cases, tmp_path: Path, shared: tuple[
                 all_end(started, lambda status, _: status == 0)
             scene.complete(folder, given)
             same(left_by(folder), expected)
-    if not cases.n_injected:
-        with cases.case("in turn"):
-            check_no_row_twice(quiet)
