@@ -14,7 +14,7 @@ import pytest
 from tests.bench.scripted_server import ScriptedServer
 from tests.faults.children import Child, cli, wait_for
 from tests.faults.killing import Fuse, at_point
-from tests.faults.ledger import Cases
+from tests.faults.ledger import IS_FULL, Cases
 from tests.faults.scenes import SCENES, Kept, Places, check_nothing_torn, left_by, places, same
 
 LINE = "interrupted; the same command goes on from here"
@@ -82,14 +82,19 @@ PLAN = {
 WHERE = [f"{name}: {point}" for name, points in PLAN.items() for point in points]
 
 
+QUICK = [where for where in WHERE if where.split(":")[0] in ("query", "run", "convert")]
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
-@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("number", "twice"),
+    [(signal.SIGINT, False), (signal.SIGTERM, True), *([(signal.SIGINT, True), (signal.SIGTERM, False)] * IS_FULL)],
+)
 def test_a_signal_ends_a_command_that_goes_on(
     cases: Cases, number: signal.Signals, twice: bool, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:
     given, _ = shared
-    for turn, where in enumerate(cases.chosen(WHERE, quick=1)):
+    for turn, where in enumerate(cases.chosen(WHERE if IS_FULL else QUICK, quick=1)):
         name, point = where.split(": ")
         scene = SCENES[name]
         folder, quiet = (scene.in_folder(tmp_path / f"{turn}-{kind}", given) for kind in ("disturbed", "quiet"))
@@ -108,7 +113,7 @@ def test_a_signal_ends_a_command_that_goes_on(
             same(left_by(folder), expected, where)
 
 
-@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, *([signal.SIGINT] * IS_FULL)])
 def test_a_long_computation_that_hears_nothing_is_ended_too(
     cases: Cases, number: signal.Signals, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:
@@ -127,7 +132,7 @@ def test_a_long_computation_that_hears_nothing_is_ended_too(
 def test_a_signal_at_any_moment(cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]) -> None:
     """In the middle of whatever it does, its end included: then it may be done already."""
     given, _ = shared
-    for turn in range(cases.n(quick=2, full=12)):
+    for turn in range(cases.n(quick=1, full=12)):
         scene = SCENES[cases.rng.choice(["query", "run", "convert", "leaderboard", "predict"])]
         number = cases.rng.choice(list(STATUS))
         folder = scene.in_folder(tmp_path / str(turn), given)

@@ -62,7 +62,7 @@ def test_another_interpreter_with_other_hashes(
     import json
 
     given, _ = shared
-    names = ["query", "run", "collect", "leaderboard", "fit"] if cases.n(quick=0, full=1) else ["query", "run"]
+    names = ["query", "run", "collect", "leaderboard", "fit"] if cases.n(quick=0, full=1) else ["query"]
     expected = {}
     for name in names:
         quiet = SCENES[name].in_folder(tmp_path / f"usual-{name}", given)
@@ -117,7 +117,7 @@ def nearly(found: Any, expected: Any, where: str = "") -> None:
 @pytest.mark.timeout(600)
 def test_other_numbers_of_threads(cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]) -> None:
     given, _ = shared
-    for name in cases.chosen(["run", "calibrate"], quick=1):
+    for name in ["run", "calibrate"][: cases.n(quick=1, full=2)]:
         scene = SCENES[name]
         quiet = scene.in_folder(tmp_path / name, given)
         scene.complete(quiet, given)
