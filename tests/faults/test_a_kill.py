@@ -128,7 +128,7 @@ class _After:
     def __init__(self, scene: Scene, folder: Path, given: Places, server: ScriptedServer) -> None:
         self._server = server if scene.asks else None
         self._folder = folder
-        self._first = len(server.received)
+        self._first = self._since = len(server.received)
         self._known_at: list[tuple[int, set[str]]] = []
         self._kept = Kept(folder)
         self.n_kills = 0
@@ -139,7 +139,12 @@ class _After:
         self._kept.check()
         self._kept.look()
         if self._server is not None:
-            self._known_at.append((len(self._server.received), cached_prompts(self._folder)))
+            known = cached_prompts(self._folder)
+            sent = {one.prompt for one in self._server.received[self._since :] if one.is_whole and one.did == "answer"}
+            if len(sent - known) > CONCURRENCY:
+                raise Lost(f"{len(sent - known)} replies came in full and are not kept; {CONCURRENCY} were under way")
+            self._since = len(self._server.received)
+            self._known_at.append((self._since, known))
 
     def check(self) -> None:
         """Raises Lost: something finished was done again; more was asked again than was under way."""

@@ -94,7 +94,7 @@ def test_a_signal_ends_a_command_that_goes_on(
     cases: Cases, number: signal.Signals, twice: bool, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:
     given, _ = shared
-    for turn, where in enumerate(cases.chosen(WHERE if IS_FULL else QUICK, quick=1)):
+    for turn, where in enumerate(cases.rng.sample(WHERE if IS_FULL else QUICK, cases.n(quick=1, full=7))):
         name, point = where.split(": ")
         scene = SCENES[name]
         folder, quiet = (scene.in_folder(tmp_path / f"{turn}-{kind}", given) for kind in ("disturbed", "quiet"))
