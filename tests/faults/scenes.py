@@ -297,7 +297,7 @@ def check_nothing_torn(folder: Path, before: Mapping[str, Any], expected: Mappin
         if name.endswith(".sqlite"):
             assert set(content) <= set(expected.get(name, content)), f"{name} has rows that nobody asked for"
         elif name.endswith((".md", ".svg", ".html")):
-            assert content.rstrip().endswith(_END.get(Path(name).suffix, content.rstrip()[-1:])), f"{name} is torn"
+            assert content.rstrip().endswith(_END.get(Path(name).suffix, (b"",))), f"{name} is torn"
         else:
             assert content in (before.get(name), expected.get(name)), f"{name} is neither old nor new"
     for path in folder.rglob("replies.sqlite"):
@@ -307,7 +307,7 @@ def check_nothing_torn(folder: Path, before: Mapping[str, Any], expected: Mappin
                     assert _sound(row, row[1]) is not None, f"a damaged row in {path}"
 
 
-_END = {".svg": b"-->", ".html": b"</html>"}
+_END: dict[str, tuple[bytes, ...]] = {".svg": (b"-->", b"</svg>"), ".html": (b"</html>",)}
 
 
 def cached_prompts(folder: Path) -> set[str]:
