@@ -20,7 +20,7 @@ from bench.store import TEMPORARY_PREFIX, Store
 from tests.bench.scripted_server import ScriptedServer
 from tests.bench.tiny_models import save_list_model, write_tiny_gguf
 from tests.faults import children
-from tests.faults.children import Child, cli, done
+from tests.faults.children import Child, cli
 from tests.faults.ledger import Lost
 from tests.planted_zoo import TASKS, write_zoo
 
@@ -347,6 +347,3 @@ class Kept:
     def _stamp(path: Path) -> tuple[int, int]:
         status = path.stat()
         return status.st_ino, status.st_mtime_ns
-
-
-__all__ = ["SCENES", "Kept", "Places", "Scene", "cached_prompts", "check_nothing_torn", "done", "left_by", "places"]

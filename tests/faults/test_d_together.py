@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -288,12 +286,7 @@ def test_a_lock_that_a_killed_process_held_holds_nobody_up(
             began = time.monotonic()
             said = scene.complete(folder, given)
             assert time.monotonic() - began < SOON_SECONDS, said
-            assert without_leftovers(left_by(folder)) == without_leftovers(left_by(quiet))
-
-
-def without_leftovers(found: dict[str, Any]) -> dict[str, Any]:
-    """The text form, so that a difference can be read."""
-    return {name: content if isinstance(content, bytes) else json.dumps(content) for name, content in found.items()}
+            same(left_by(folder), left_by(quiet), what)
 
 
 def test_a_leaderboard_does_not_wait_for_who_holds_its_index(
