@@ -19,18 +19,32 @@ from types import TracebackType
 from typing import Any, Self
 
 PRELOADED = [
-    "tests.faults.children",
+    "bench.api.client",
+    "bench.api.http",
     "bench.cli",
-    "bench.conversion",
-    "bench.query",
     "bench.collect",
+    "bench.conversion",
+    "bench.prompt_files",
+    "bench.query",
     "bench.run",
     "bench.terminal",
+    "bench.terminal_collect",
+    "bench.terminal_estimate",
+    "bench.terminal_fit",
+    "bench.terminal_leaderboard",
     "bench.terminal_performance",
     "openai.resources.chat.completions",
     "openai.resources.completions",
-    "proxies.leaderboard_files",
+    "proxies.estimating",
+    "proxies.fit_report",
     "proxies.fitting",
+    "proxies.leaderboard_files",
+    "proxies.leaderboard_picture",
+    "proxies.page_fill",
+    "proxies.performance_files",
+    "proxies.predicting",
+    "tests.faults.children",
+    "tests.faults.killing",
 ]
 KILLED = -signal.SIGKILL
 

@@ -19,28 +19,9 @@ from bench.calibration.results import CaseResult
 from bench.store import TEMPORARY_PREFIX, Store
 from tests.bench.scripted_server import ScriptedServer
 from tests.bench.tiny_models import save_list_model, write_tiny_gguf
-from tests.faults import children
 from tests.faults.children import Child, cli
 from tests.faults.ledger import Lost
 from tests.planted_zoo import TASKS, write_zoo
-
-PRELOADED = [
-    "bench.api.client",
-    "bench.api.http",
-    "bench.prompt_files",
-    "bench.terminal_collect",
-    "bench.terminal_estimate",
-    "bench.terminal_fit",
-    "bench.terminal_leaderboard",
-    "proxies.estimating",
-    "proxies.fit_report",
-    "proxies.leaderboard_picture",
-    "proxies.page_fill",
-    "proxies.performance_files",
-    "proxies.predicting",
-    "tests.faults.killing",
-]
-children.PRELOADED += [name for name in PRELOADED if name not in children.PRELOADED]
 
 MODEL = "big-1"
 CONCURRENCY = 4
