@@ -6,6 +6,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated. H
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from bench.cli_options import RANKED, AsJson, TaskFiles, Tasks, print_json, prin
 from bench.cli_plan import plan
 from bench.cli_probe import probe
 from bench.cli_query import query
+from bench.cli_service import guard_keys
 from bench.cli_zoo import zoo
 
 app = typer.Typer(
@@ -385,21 +387,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs the command and turns a deliberate error into one line and its exit status."""
     from bench.errors import BenchError
 
+    given = sys.argv[1:] if arguments is None else list(arguments)
     usual = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        app(args=None if arguments is None else list(arguments), prog_name="bench")  # of `python -m bench` as well
-    except BenchError as error:
-        from bench.escape import printable
+    with contextlib.ExitStack() as ending:
+        try:
+            ending.callback(guard_keys(given))
+            app(args=given, prog_name="bench")  # of `python -m bench` as well
+        except BenchError as error:
+            from bench.escape import printable
 
-        print("\n".join(map(printable, f"bench: {error}".splitlines())), file=sys.stderr)
-        sys.exit(error.exit_status)
-    except _Interrupted as interruption:
-        print("bench: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
-        _end_at_once(int(interruption.args[0]), None)  # a second signal must not meet an interpreter half shut down
-    finally:
-        for number, handler in usual.items():
-            if signal.getsignal(number) is _interrupt:  # not while a second signal may still come
-                signal.signal(number, handler)
+            print("\n".join(map(printable, f"bench: {error}".splitlines())), file=sys.stderr)
+            sys.exit(error.exit_status)
+        except _Interrupted as interruption:
+            print("bench: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
+            _end_at_once(int(interruption.args[0]), None)  # a second signal must not meet an interpreter half shut down
+        finally:
+            for number, handler in usual.items():
+                if signal.getsignal(number) is _interrupt:  # not while a second signal may still come
+                    signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> None:
