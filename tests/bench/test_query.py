@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -31,7 +30,7 @@ from bench.task_names import find_tasks
 from tasks import load_task
 from tasks.queries import CHAT_INSTRUCTION
 from tasks.task import ListTask, PairTask
-from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts, share
+from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts
 from tests.bench.test_run import Told
 from tests.bench.tiny_models import save_list_model
 
@@ -180,20 +179,6 @@ def test_a_server_that_refuses_everything_ends_the_run_at_once(tmp_path: Path) -
             run(request(tmp_path, n_questions=50, service=service(server)))
         assert len(server.received) <= 3 + HURRIED.max_concurrency
     assert Store(tmp_path).performances() == ((), ())
-
-
-def test_scores_under_a_mix_of_faults_equal_those_without(tmp_path: Path) -> None:
-    def half_right(prompt: str) -> str:
-        return right_answer("antonym", prompt) if len(prompt) % 2 else " nonsense"
-
-    mix = share({"429-zero": 0.1, "500": 0.05, "reset": 0.03, "truncated-json": 0.03, "html": 0.03}, seed=1)
-    patient = replace(HURRIED, max_attempts=8, total_seconds=20.0)
-    with ScriptedServer(answer=half_right) as calm, ScriptedServer(answer=half_right, faults=mix) as rough:
-        plain = run(request(tmp_path / "a", n_questions=20, service=service(calm)))
-        tried = run(request(tmp_path / "b", n_questions=20, service=service(rough, limits=patient)))
-        assert len(rough.received) <= 1.5 * len(calm.received)
-    assert tried[0].record.cells == plain[0].record.cells
-    assert [s.reply for s in samples_of(tried[0])] == [s.reply for s in samples_of(plain[0])]
 
 
 def test_a_dry_run_sends_nothing_and_knows_what_is_answered(tmp_path: Path) -> None:
@@ -379,20 +364,6 @@ def test_parameters_that_change_an_answer_are_sent_and_kept_apart(tmp_path: Path
     assert [body.get("temperature") for body in bodies] == [0, None, 0]
     assert ["max_completion_tokens" in body for body in bodies] == [False, False, True]
     assert "--token-limit-parameter max_completion_tokens" in outcome.record.provenance.command
-
-
-def test_damaged_replies_are_asked_again_and_told_of(tmp_path: Path) -> None:
-    with ScriptedServer(answer=oracle("antonym")) as server:
-        (first,) = run(request(tmp_path, service=service(server)))
-        first.path.unlink()
-        with sqlite3.connect(tmp_path / ".replies" / "replies.sqlite") as connection:
-            connection.execute("UPDATE replies SET reply = replace(reply, 'text', 'txet') WHERE rowid <= 3")
-        connection.close()
-        told = Told()
-        (again,) = query(request(tmp_path, service=service(server)), told)
-        assert len(server.received) == 23
-    assert again.record.cells == first.record.cells
-    assert any("3 answers in" in stage and "are damaged" in stage for stage in told.stages)
 
 
 def test_a_long_name_of_the_server_loses_no_reply(tmp_path: Path) -> None:
