@@ -392,7 +392,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with contextlib.ExitStack() as ending:
         try:
             ending.callback(guard_keys(given))
-            app(args=given, prog_name="bench")  # of `python -m bench` as well
+            command = typer.main.get_command(app)  # called by itself, the app takes the place of our `sys.excepthook`
+            command(args=given, prog_name="bench")  # of `python -m bench` as well
         except BenchError as error:
             from bench.escape import printable
 
