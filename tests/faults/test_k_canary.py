@@ -156,7 +156,7 @@ def test_what_a_server_says_of_the_key_is_kept_and_shown_nowhere(
 ) -> None:
     moved = (302, {"Location": f"http://127.0.0.1:9/{FORMS['url']}/v1?key={CANARY}"}, {"message": CANARY})
     monkeypatch.setitem(STATUS_FAULTS, "to the key", moved)
-    for name in cases.chosen(tuple(SAID)[half::2], quick=2):
+    for name in cases.chosen(tuple(SAID)[half::2], quick=3):
         with cases.case(name):
             said, folder = SAID[name], tmp_path / name
             folder.mkdir()
@@ -246,7 +246,7 @@ def test_tracebacks_logs_and_prints_of_our_own_hold_no_key(cases: Cases, tmp_pat
             folder = tmp_path / name
             status, text = shown(target, *query_of(server, folder), log=tmp_path / f"{name}.log")
             assert status == expected, text
-            assert text.count("[redacted]") >= 2
+            assert "[redacted]" in text
             assert name == "logs" or "Traceback" in text
             assert_clean(folder, text)
 
