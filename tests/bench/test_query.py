@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,61 +17,19 @@ import pytest
 
 from bench.api.budget import Budget
 from bench.api.failures import BudgetReached, ServiceError
-from bench.api.retry import Limits
 from bench.completions import Mode
 from bench.errors import ModelError, RecordError, StorageError, UsageError
-from bench.performance import Sample
-from bench.query import QueryOutcome, QueryRequest, Service, assignments, dry_run, query, unanswered_samples
+from bench.query import QueryOutcome, Service, assignments, dry_run, query, unanswered_samples
 from bench.replay import replay
 from bench.store import Store, samples_path
 from bench.task_names import find_tasks
 from tasks import load_task
-from tasks.queries import CHAT_INSTRUCTION
-from tasks.task import ListTask, PairTask
+from tests.bench.querying import HURRIED, oracle, request, right_answer, run, samples_of, service
 from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts
-from tests.bench.test_run import Told
 from tests.bench.tiny_models import save_list_model
+from tests.bench.told import Told
 
 ROOT = Path(__file__).parent.parent.parent
-CANARY = "sk-canary/0123456789+abcdef=ghij"
-HURRIED = Limits(
-    max_attempts=3, attempt_seconds=0.5, total_seconds=3.0, max_concurrency=4, backoff_seconds=0.02,
-)  # fmt: skip
-
-
-def right_answer(task_name: str, prompt: str) -> str:
-    """What an oracle would say."""
-    task = load_task(task_name)
-    prompt = prompt.removeprefix(CHAT_INSTRUCTION)
-    if isinstance(task, PairTask):
-        query = prompt.splitlines()[-1].strip().removesuffix(task.arrow)
-        return f" {next(pair.answers[0] for pair in task.pairs if pair.query == query)}"
-    assert isinstance(task, ListTask)
-    shown = {name.strip() for name in prompt.split(task.separator)}
-    return f" {next(name for name in task.names if name not in shown)},"
-
-
-def oracle(task_name: str) -> Callable[[str], str]:
-    return lambda prompt: right_answer(task_name, prompt)
-
-
-def service(server: ScriptedServer, **changes: Any) -> Service:
-    return replace(Service(base_url=server.base_url, limits=HURRIED), **changes)
-
-
-def request(out: Path, *names: str, **changes: Any) -> QueryRequest:
-    fields: dict[str, Any] = {
-        "model": "big-1", "tasks": find_tasks(names or ("antonym",)), "out": out, "shots": (0, 2), "n_questions": 10,
-    }  # fmt: skip
-    return QueryRequest(**(fields | changes))
-
-
-def run(asked: QueryRequest) -> list[QueryOutcome]:
-    return list(query(asked, Told()))
-
-
-def samples_of(outcome: QueryOutcome) -> list[Sample]:
-    return [Sample.model_validate_json(line) for line in samples_path(outcome.path).read_bytes().splitlines()]
 
 
 @pytest.mark.parametrize("mode", ["completion", "chat"])

@@ -17,16 +17,16 @@ from bench.completions import Failure, FailureKind, Mode, Reply
 from bench.query import query
 from bench.store import Store
 from tests.bench.api.questions import HURRIED, asked, completer, questions
+from tests.bench.querying import request, right_answer, run, samples_of, service
 from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts, no_faults
-from tests.bench.test_query import request, right_answer, run, samples_of, service
-from tests.bench.test_run import Told
+from tests.bench.told import Told
 from tests.faults.children import cli, done
 from tests.faults.ledger import Cases, Lost
 
 N = 12
 N_AT_A_TIME = 4
 LIMITS = Limits(
-    max_attempts=3, attempt_seconds=1.0, total_seconds=5.0, max_concurrency=N_AT_A_TIME, backoff_seconds=0.02
+    max_attempts=3, attempt_seconds=1.5, total_seconds=5.0, max_concurrency=N_AT_A_TIME, backoff_seconds=0.02
 )
 
 # fault -> its kind, whether it is tried again, words of the message

@@ -16,9 +16,9 @@ from bench.completions import Failure, Reply
 from bench.query import query
 from tests.bench.api.questions import HURRIED, asked, completer, questions
 from tests.bench.api.test_budget import PRICES, WORST, WORST_USD
+from tests.bench.querying import request, right_answer, service
 from tests.bench.scripted_server import ScriptedServer, always, at
-from tests.bench.test_query import request, right_answer, service
-from tests.bench.test_run import Told
+from tests.bench.told import Told
 from tests.faults.children import cli, done
 from tests.faults.ledger import Cases, Lost
 

@@ -28,15 +28,12 @@ from bench.completions import Reply
 from bench.errors import StorageError
 from bench.query import query
 from bench.records import Measurement
-from bench.run import run as measure
 from bench.store import Store
 from proxies.digests import INDEX, StoredDigest, digests_of, read_digests
 from tests.bench.api.questions import key_of, questions
+from tests.bench.querying import request, right_answer, service
 from tests.bench.scripted_server import ScriptedServer
-from tests.bench.test_query import request, right_answer, service
-from tests.bench.test_run import Told
-from tests.bench.test_run import request as run_request
-from tests.bench.tiny_models import save_list_model
+from tests.bench.told import Told
 from tests.faults.ledger import Cases
 from tests.record_factory import make_measurement, make_record, unit_key
 
@@ -437,6 +434,10 @@ def test_what_is_no_measured_condition_counts_as_none(cases: Cases, tmp_path: Pa
 
 
 def test_a_run_on_damaged_conditions_measures_them_again(cases: Cases, tmp_path: Path) -> None:
+    from bench.run import run as measure  # here, as all the other tests do without torch
+    from tests.bench.test_run import request as run_request
+    from tests.bench.tiny_models import save_list_model
+
     model = save_list_model(tmp_path / "model" / "tiny")
     asked = run_request(model, tmp_path / "sound", n_names=4, n_shots=2)
     (sound,) = measure(asked, Told())

@@ -24,9 +24,9 @@ from bench.store import Store
 from bench.task_names import find_tasks
 from tasks.queries import SCORING_VERSION
 from tests.bench.api.questions import key_of, questions
+from tests.bench.querying import request, service
 from tests.bench.scripted_server import ScriptedServer
-from tests.bench.test_query import request, service
-from tests.bench.test_run import Told
+from tests.bench.told import Told
 from tests.faults.ledger import Cases, Lost
 from tests.record_factory import make_measurement, make_record, unit_key
 

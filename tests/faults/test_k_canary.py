@@ -225,8 +225,8 @@ def test_a_model_named_after_the_key_is_refused_from_python_too(
 ) -> None:
     from bench.errors import UsageError
     from bench.query import query
-    from tests.bench.test_query import request, service
-    from tests.bench.test_run import Told
+    from tests.bench.querying import request, service
+    from tests.bench.told import Told
 
     monkeypatch.setenv("CANARY_KEY", CANARY)
     with cases.case("the name of a model"), ScriptedServer() as server:
