@@ -127,7 +127,8 @@ def guard_keys(arguments: Sequence[str]) -> Callable[[], None]:
     from bench.api.secret import MIN_CHARACTERS, Secret
     from bench.errors import UsageError
 
-    keys = [Secret(value) for value in values if len(value) >= MIN_CHARACTERS]  # others are refused when they are read
+    # others are refused when they are read
+    keys = [Secret(value) for value in values if len(value) >= MIN_CHARACTERS and value.isascii()]
     for number, argument in enumerate(arguments, start=1):
         if any(holds(argument, key) for key in keys):
             raise UsageError(

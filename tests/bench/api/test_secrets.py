@@ -3,6 +3,7 @@
 import base64
 import logging
 import pickle
+import sys
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -14,6 +15,7 @@ from bench.api.client import ApiCompleter
 from bench.api.failures import ServiceError
 from bench.api.redaction import RedactingFilter, Redactor
 from bench.api.secret import Secret, read_key
+from bench.cli_service import guard_keys
 from bench.completions import Failure, Reply
 from bench.errors import UsageError
 from tests.bench.api.canary import FORMS, hits
@@ -109,6 +111,15 @@ def test_short_encoded_forms_stand_in_other_words_too() -> None:
 def test_a_key_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", f" {CANARY}\n")
     assert read_key("MY_KEY") == KEY
+
+
+@pytest.mark.parametrize("value", ["sk-\udcff-canary", "canary7", " "])
+def test_what_is_no_key_is_left_to_whoever_reads_it(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("MY_KEY", value)
+    usual = sys.stdout, sys.stderr
+    for arguments in (["query", value, "--api-key-env", "MY_KEY"], ["query", "--api-key-env=MY_KEY"]):
+        guard_keys(arguments)()
+        assert (sys.stdout, sys.stderr) == usual
 
 
 @pytest.mark.parametrize(
