@@ -37,7 +37,7 @@ def asks(base_url: str, path: str, n_cached: int, n_live: int, report: str) -> N
     every = questions(n_cached + n_live)
     budget = Budget(max_requests=10 * n_live)
     with ReplyCache(Path(path)) as cache:
-        limits = Limits(max_concurrency=N_AT_A_TIME)
+        limits = Limits(max_concurrency=N_AT_A_TIME, attempt_seconds=10.0, total_seconds=40.0)
         arguments = {"look_again": look_up(cache, key_of), "keep": keeper(cache, key_of), "budget": budget}
         inner = ApiCompleter(model="m", key=None, base_url=base_url, limits=limits, **arguments)  # type: ignore[arg-type]
         asker = CachedCompleter(inner, cache, key_of)
