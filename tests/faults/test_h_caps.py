@@ -16,7 +16,7 @@ from bench.completions import Failure, Reply
 from bench.query import query
 from tests.bench.api.questions import HURRIED, asked, completer, questions
 from tests.bench.api.test_budget import PRICES, WORST, WORST_USD
-from tests.bench.querying import request, right_answer, service
+from tests.bench.querying import PATIENT, request, right_answer, service
 from tests.bench.scripted_server import ScriptedServer, always, at
 from tests.bench.told import Told
 from tests.faults.children import cli, done
@@ -169,7 +169,7 @@ def test_a_run_under_one_cap_after_the_other_asks_nothing_twice(cases: Cases, tm
                 "money": Budget(max_usd=step * 40e-6, usd_per_million_input=1.0, usd_per_million_output=1.0),
             }[cap]
             try:
-                (outcome,) = query(replace(asking, service=service(server, budget=budget)), Told())
+                (outcome,) = query(replace(asking, service=service(server, budget=budget, limits=PATIENT)), Told())
                 break
             except BudgetReached:
                 continue

@@ -31,7 +31,7 @@ from bench.records import Measurement
 from bench.store import Store
 from proxies.digests import INDEX, StoredDigest, digests_of, read_digests
 from tests.bench.api.questions import key_of, questions
-from tests.bench.querying import request, right_answer, service
+from tests.bench.querying import PATIENT, request, right_answer, service
 from tests.bench.scripted_server import ScriptedServer
 from tests.bench.told import Told
 from tests.faults.ledger import Cases
@@ -262,7 +262,7 @@ def test_a_row_that_was_changed_is_counted_and_asked_again(cases: Cases, tmp_pat
 def test_a_query_goes_on_with_damaged_files_and_asks_only_what_is_gone(cases: Cases, tmp_path: Path) -> None:
     """Replies, record and samples of a finished query; the same query again ends as it did."""
     with ScriptedServer(answer=lambda prompt: right_answer("antonym", prompt)) as server:
-        asked = request(tmp_path / "sound", shots=(2,), n_questions=N, service=service(server))
+        asked = request(tmp_path / "sound", shots=(2,), n_questions=N, service=service(server, limits=PATIENT))
         (sound,) = query(asked, Told())
         for number in range(cases.n(quick=3, full=24)):
             name = cases.rng.choice(sorted(DAMAGE))

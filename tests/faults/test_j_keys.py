@@ -24,7 +24,7 @@ from bench.store import Store
 from bench.task_names import find_tasks
 from tasks.queries import SCORING_VERSION
 from tests.bench.api.questions import key_of, questions
-from tests.bench.querying import request, service
+from tests.bench.querying import PATIENT, request, service
 from tests.bench.scripted_server import ScriptedServer
 from tests.bench.told import Told
 from tests.faults.ledger import Cases, Lost
@@ -230,17 +230,21 @@ def test_a_query_with_one_thing_changed_asks_everything_and_the_same_query_nothi
 ) -> None:
     """In one folder, over a socket: what the questions are sent with, and what is sent."""
     with ScriptedServer(answer=lambda _: " x") as server, ScriptedServer(answer=lambda _: " x") as elsewhere:
-        chat = request(tmp_path / "out", mode="chat", shots=(2,), n_questions=4, service=service(server))
+        chat = request(
+            tmp_path / "out", mode="chat", shots=(2,), n_questions=4, service=service(server, limits=PATIENT)
+        )
         changes: dict[str, Any] = {
             "model": replace(chat, model="big-2"),
-            "address": replace(chat, service=service(elsewhere)),
+            "address": replace(chat, service=service(elsewhere, limits=PATIENT)),
             "mode": replace(chat, mode="completion"),
             "seed": replace(chat, seed=1),
             "tokens of an answer": replace(chat, max_tokens=7),
             "task": replace(chat, tasks=find_tasks(["present-past"])),
             "shots": replace(chat, shots=(3,)),
-            "no temperature": replace(chat, service=service(server, send_temperature=False)),
-            "name of the limit": replace(chat, service=service(server, token_limit_parameter="max_completion_tokens")),
+            "no temperature": replace(chat, service=service(server, limits=PATIENT, send_temperature=False)),
+            "name of the limit": replace(
+                chat, service=service(server, limits=PATIENT, token_limit_parameter="max_completion_tokens")
+            ),
         }
         list(query(chat, Told()))
         assert len(server.received) == 4
