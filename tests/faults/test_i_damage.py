@@ -208,6 +208,13 @@ def test_a_file_that_is_no_cache_of_replies_is_moved_aside_and_nothing_in_it_is_
             if name != "empty":
                 aside = path.with_name("replies.sqlite.damaged-1")
                 assert aside.exists() and (name in SCHEMAS or name == "zeros" or aside.read_bytes() == content)
+    with cases.case("a head that forbids writing"):
+        path = tmp_path / "forbidden.sqlite"
+        replies = filled(path)
+        content = path.read_bytes()
+        path.write_bytes(content[:18] + b"\x06" + content[19:])
+        check_replies(path, replies)
+        assert path.with_name("forbidden.sqlite.damaged-1").exists()
     with cases.case("a folder"):
         (tmp_path / "folder.sqlite").mkdir()
         with pytest.raises(StorageError, match="is a folder, not a file of answers"):
