@@ -42,7 +42,7 @@ browser-test: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf,dev,browser]'
 	$(BIN)/python -m pytest tests/browser -m browser
 
-# Thousands of requests under faults and rate limits: a few minutes, not part of `make test`.
+# Thousands of records, hundreds of planted zoos: a few minutes, not part of `make test`.
 long-test: $(READY)
 	$(BIN)/python -m pytest tests -m long
 

@@ -13,12 +13,12 @@ from bench.api.budget import Budget
 from bench.api.cache import ReplyCache
 from bench.api.cached import CachedCompleter, keeper, look_up
 from bench.api.keys import ReplyKey
-from bench.api.redaction import Redactor
+from bench.api.redaction import Redactor, holds
 from bench.api.retry import Limits
 from bench.api.secret import Secret, read_key
 from bench.catalog import quoted, resolve
 from bench.completions import Completer, Failure, Mode, Reply, Request
-from bench.errors import ModelError
+from bench.errors import ModelError, UsageError
 from bench.progress import Progress
 from bench.records import ModelInfo
 from bench.sources import ModelEntry, pinned
@@ -107,6 +107,8 @@ def find_target(
     if service is not None:
         variable = service.key_variable
         key = None if variable is None else _NO_KEY_YET if is_dry else read_key(variable)
+        if key is not None and holds(model, key):
+            raise UsageError("the name of the model holds the key, which belongs into an environment variable alone")
         return Target(provider="api", model=model, base_url=checked_base_url(service.base_url, key), key=key)
     from bench.models import identify
 

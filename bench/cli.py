@@ -6,6 +6,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated. H
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from bench.cli_options import RANKED, AsJson, TaskFiles, Tasks, print_json, prin
 from bench.cli_plan import plan
 from bench.cli_probe import probe
 from bench.cli_query import query
+from bench.cli_service import guard_keys
 from bench.cli_zoo import zoo
 from bench.interruption import ending_on_signals
 
@@ -381,10 +383,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs the command and turns a deliberate error into one line and its exit status."""
     from bench.errors import BenchError
 
-    with ending_on_signals():
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    with ending_on_signals(), contextlib.ExitStack() as ending:
         try:
             try:
-                app(args=None if arguments is None else list(arguments), prog_name="bench")  # as `python -m bench` too
+                ending.callback(guard_keys(given))
+                command = typer.main.get_command(app)  # called by itself, the app takes the place of `sys.excepthook`
+                command(args=given, prog_name="bench")  # of `python -m bench` as well
             finally:
                 sys.stdout.flush()  # here, where a full disk can still be told of
         except BenchError as error:
@@ -394,7 +399,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(1)
         except OSError as error:  # of what is printed: of files a StorageError tells
             _discard_output()
-            _fail(f"cannot write {error.filename or 'to standard output'}: {error.strerror or error}", 2)
+            where = error.filename or "cannot write to standard output"
+            _fail(f"{where}: {error.strerror or error}", 2)
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -28,7 +28,6 @@ from bench.cli_service import (
     TokenLimitParameter,
     UsdPerMillionInput,
     UsdPerMillionOutput,
-    redact_key,
     refuse_given,
     service_of,
 )
@@ -100,7 +99,7 @@ def add(
     if is_service:
         refuse_given(context, ("device",), "only says where a model is loaded, not which one a service takes")
         request = _query_request(context, model, out, mode, shots, n_queries, family)
-        failed = _ask(request, dry_run=dry_run, yes=yes, as_json=as_json, key=api_key_env)
+        failed = _ask(request, dry_run=dry_run, yes=yes, as_json=as_json)
     else:
         why = "only says how a service is asked; give --base-url or --api-key-env, or leave it out"
         refuse_given(context, (*SERVICE_OPTIONS, "mode", "shots", "n_queries"), why)
@@ -168,7 +167,7 @@ def _query_request(
     )
 
 
-def _ask(request: QueryRequest, *, dry_run: bool, yes: bool, as_json: bool, key: str | None) -> list[str]:
+def _ask(request: QueryRequest, *, dry_run: bool, yes: bool, as_json: bool) -> list[str]:
     """Ask a service what is not answered yet; says what failed."""
     from bench.query import dry_run as plan
     from bench.query import query
@@ -189,7 +188,6 @@ def _ask(request: QueryRequest, *, dry_run: bool, yes: bool, as_json: bool, key:
         remark("every question is answered already")
         return []
     _agree(yes, f"Send {planned.estimate.n_requests:,} requests to a service?", must_be_told=True)
-    redact_key(key)
     records = []
     with Bars("questions") as bars:
         for outcome in query(request, bars):

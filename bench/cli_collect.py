@@ -30,7 +30,6 @@ from bench.cli_service import (
     TokenLimitParameter,
     UsdPerMillionInput,
     UsdPerMillionOutput,
-    redact_key,
     refuse_given,
     service_of,
 )
@@ -186,7 +185,6 @@ def collect(
         else:
             print_tables(plan_tables(planned))
         return
-    redact_key(api_key_env)
     with Bars("prompts") as bars:
         outcome = gather(request, bars)
     record = outcome.record

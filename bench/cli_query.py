@@ -30,7 +30,6 @@ from bench.cli_service import (
     TokenLimitParameter,
     UsdPerMillionInput,
     UsdPerMillionOutput,
-    redact_key,
     refuse_given,
     service_of,
 )
@@ -156,7 +155,6 @@ def query(
         else:
             print_tables(dry_run_tables(planned))
         return
-    redact_key(api_key_env)
     outcomes: list[QueryOutcome] = []
     try:
         if replay is not None:

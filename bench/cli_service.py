@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -61,6 +64,8 @@ Dtype = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=HERE)]
 
 
+_KEY_OPTION = "--api-key-env"
+
 SERVICE_OPTIONS = (
     "max_concurrency", "rate_limit", "timeout", "deadline", "max_attempts", "max_requests", "max_tokens_total",
     "max_usd", "token_limit_parameter", "no_temperature",
@@ -107,10 +112,27 @@ def service_of(context: typer.Context) -> Service:
     )
 
 
-def redact_key(api_key_env: str | None) -> None:
-    """Keep the key out of every traceback from here on."""
-    if api_key_env is not None:
-        from bench.api.redaction import Redactor, install_excepthook
-        from bench.api.secret import read_key
+def guard_keys(arguments: Sequence[str]) -> Callable[[], None]:
+    """Keep the keys that --api-key-env names out of all that this process shows; returns what undoes it.
 
-        install_excepthook(Redactor((read_key(api_key_env),)))
+    Raises:
+        UsageError: a key was given as an argument too, which would go into records, file names and messages.
+    """
+    following = (after for name, after in pairwise(arguments) if name == _KEY_OPTION)
+    joined = (one.removeprefix(f"{_KEY_OPTION}=") for one in arguments if one.startswith(f"{_KEY_OPTION}="))
+    values = {os.environ.get(variable, "").strip() for variable in (*following, *joined)} - {""}
+    if not values:
+        return lambda: None
+    from bench.api.redaction import Redactor, holds, install
+    from bench.api.secret import MIN_CHARACTERS, Secret
+    from bench.errors import UsageError
+
+    # others are refused when they are read
+    keys = [Secret(value) for value in values if len(value) >= MIN_CHARACTERS and value.isascii()]
+    for number, argument in enumerate(arguments, start=1):
+        if any(holds(argument, key) for key in keys):
+            raise UsageError(
+                f"argument {number} holds the key, which belongs into the environment variable alone; it is not "
+                f"repeated here. A server that wants no key needs no {_KEY_OPTION}"
+            )
+    return install(Redactor(keys))

@@ -6,7 +6,8 @@ results/performance/<model>/<task>.<mode>.seed<seed>.<key>.samples.jsonl        
 results/probe/<proxy>/<text>.<reference>.<estimator>.seed<seed>.<key>.json       one record a pair of texts and proxy
 results/fits/<problem>/<target>.<key>.json      one fit each
 results/estimates/<model>/<source>.<mode or proxy>.seed<seed>.<key>.json      one record an estimate
-results/.units/<key>.json           one measured condition each, shared by runs and reused after a kill
+results/.units/<key>.json           one measured condition each, shared by runs and reused after a kill; its checksum in
+                                    a second line
 results/calibration/{cases,coverage}/<estimator>/<case>.seed<seed>.<key>.json and calibration/cost/<case>....json
 """
 
@@ -119,10 +120,15 @@ class RejectedFile:
 
 
 class Store:
-    """One results folder."""
+    """One results folder.
+
+    Attributes:
+        n_damaged_units: conditions measured before that were asked for and are not as they were written.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.n_damaged_units = 0
 
     def check_writable(self, *models: str, kind: Literal["emergence", "performance", "probe"] = "emergence") -> None:
         """Make the folders for records of a kind and prove that files can be written there.
@@ -176,12 +182,21 @@ class Store:
         return path
 
     def unit(self, key: UnitKey) -> Measurement | None:
-        """A condition measured before, or None."""
-        return _answer(self._unit_path(key), Measurement, key)
+        """A condition measured before, or None. A damaged one is counted, and will be measured again."""
+        path = self._unit_path(key)
+        try:
+            unit = _validated(path, Measurement, _without_checksum(path, _content(path)))
+        except FileNotFoundError:
+            return None
+        except RecordError:
+            self.n_damaged_units += 1
+            return None
+        return unit if unit.key == key else None
 
     def write_unit(self, measurement: Measurement) -> None:
         """Keep a measured condition, so that it is not measured again."""
-        write_whole(self._unit_path(measurement.key), measurement.model_dump_json().encode())
+        content = measurement.model_dump_json().encode()
+        write_whole(self._unit_path(measurement.key), content + f"\n{sha256(content)}\n".encode())
 
     def records(self) -> tuple[tuple[StoredRecord, ...], tuple[RejectedFile, ...]]:
         """All records in path order, and the files that are none."""
@@ -366,21 +381,48 @@ def read_row(path: Path, kind: type[AnyRow]) -> AnyRow:
         FileNotFoundError: there is none.
         RecordError: it is not a valid `kind`; the message names the field.
     """
+    return _validated(path, kind, _content(path))
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file that may be a record.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RecordError: it cannot be one.
+    """
     try:
         size = path.stat().st_size
         if not path.is_file():
             raise RecordError(f"{path.name}: not a regular file")
         if size > MAX_RECORD_BYTES:
             raise RecordError(f"{path.name}: larger than {MAX_RECORD_BYTES >> 20} MB, which no record is")
-        return kind.model_validate_json(path.read_bytes())
+        return path.read_bytes()
     except FileNotFoundError:
         raise
+    except OSError as error:
+        raise RecordError(f"{path.name}: {error.strerror}") from error
+
+
+def _validated(path: Path, kind: type[AnyRow], content: bytes) -> AnyRow:
+    try:
+        return kind.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "the file"
         raise RecordError(f"{path.name}: {field}: {first['msg']}") from error
-    except OSError as error:
-        raise RecordError(f"{path.name}: {error.strerror}") from error
+
+
+def _without_checksum(path: Path, content: bytes) -> bytes:
+    """The first line, if the second one is its checksum. Units of earlier versions have one line and no checksum.
+
+    Raises:
+        RecordError: the checksum is another one.
+    """
+    line, has_more, checksum = content.partition(b"\n")
+    if has_more and checksum != f"{sha256(line)}\n".encode():
+        raise RecordError(f"{path.name}: not as it was written")
+    return line
 
 
 def write_whole(path: Path, content: bytes) -> None:

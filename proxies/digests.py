@@ -1,15 +1,17 @@
 """What the leaderboard needs of an emergence record, a fiftieth of it; and how thousands of them are read in a second.
 
-Digests are kept in `.digests.sqlite` in the results folder, each with a stamp of the file that it was made of. A file
-whose stamp differs is read again; the whole database can be deleted at any time. Where it cannot be written, or
-another process holds it, everything is read from the records.
+Digests are kept in `.digests.sqlite` in the results folder, each with a stamp of the file that it was made of and a
+checksum. A file whose stamp differs is read again; a database with anything damaged in it is made anew from the
+records, and the whole of it can be deleted at any time. Where it cannot be written, or another process holds it,
+everything is read from the records.
 """
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -43,6 +45,8 @@ KEPT_AT_A_TIME = 500
 
 WAIT_SECONDS = 2.0
 """For another process that writes; after that the records are read."""
+
+_TABLE = "CREATE TABLE digests (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL, sha256 TEXT NOT NULL)"
 
 
 class Digest(Row):
@@ -127,7 +131,7 @@ def read_digests(
     """
     found: list[StoredDigest] = []
     rejected: list[RejectedFile] = []
-    index = _Index(None if verify else store.root)
+    index = _Index(None if verify else store.root, progress.stage)
     try:
         known = index.all()
         files = {path.relative_to(store.root).as_posix(): path for path in sorted(store.root.glob(EMERGENCE_FILES))}
@@ -159,6 +163,10 @@ def _stamp(file: Path) -> str:
     return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
 
 
+class _Damaged(Exception):
+    """The database is not one of ours, or not as it was written."""
+
+
 class _Index:
     """The database of digests in a results folder; without a say in what is found, only in how fast.
 
@@ -166,7 +174,7 @@ class _Index:
     database of ours is made anew once.
     """
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, root: Path | None, tell: Callable[[str], None]) -> None:
         """None: no index at all."""
         self._connection: sqlite3.Connection | None = None
         self._n_unsaved = 0
@@ -176,10 +184,11 @@ class _Index:
         path = root / INDEX
         try:
             self._open(path)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, _Damaged) as error:
             self._end()
             if _is_busy(error) or not path.is_file():
                 return
+            tell(f"{path} is of another version or damaged ({' '.join(str(error).split())}); it is made anew")
             try:
                 path.unlink()
                 self._open(path)
@@ -187,22 +196,34 @@ class _Index:
                 self._end()
 
     def _open(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, timeout=WAIT_SECONDS)
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL)"
-        )
+        """Read all of it.
+
+        Raises:
+            _Damaged: it is something else, or holds something else.
+        """
         self._known = {}
-        for file, stamp, text in self._connection.execute("SELECT path, stamp, digest FROM digests"):
-            with contextlib.suppress(ValidationError):
-                self._known[file, stamp] = Digest.model_validate_json(text)
+        self._connection = sqlite3.connect(path, timeout=WAIT_SECONDS)
+        self._connection.execute("PRAGMA trusted_schema=OFF")
+        shape = self._connection.execute("SELECT type, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        if not shape:
+            self._connection.execute(_TABLE)
+        elif shape != [("table", _TABLE)]:
+            raise _Damaged("another schema")
+        rows = self._connection.execute("SELECT path, stamp, digest, sha256 FROM digests")
+        known = {row[:2]: _sound(row) for row in rows}
+        if n_damaged := sum(digest is None for digest in known.values()):
+            raise _Damaged(f"{n_damaged} of {len(known)} digests")
+        self._known = {place: digest for place, digest in known.items() if digest is not None}
 
     def all(self) -> dict[tuple[str, str], Digest]:
-        """Digests by path and stamp; one that is not valid is not there."""
+        """Digests by path and stamp."""
         return self._known
 
     def keep(self, path: str, stamp: str, digest: Digest) -> None:
         """Write a digest; the next one is found without its record."""
-        self._write("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (path, stamp, digest.model_dump_json()))
+        text = digest.model_dump_json()
+        row = (path, stamp, text, _checksum(path, stamp, text))
+        self._write("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", row)
         self._n_unsaved += 1
         if self._n_unsaved % KEPT_AT_A_TIME == 0:
             self._commit()
@@ -240,5 +261,22 @@ class _Index:
             self._connection = None
 
 
-def _is_busy(error: sqlite3.Error) -> bool:
+def _sound(row: tuple[object, ...]) -> Digest | None:
+    """The digest in a row, if the row is as it was written."""
+    if not all(isinstance(value, str) for value in row):
+        return None
+    path, stamp, text, checksum = map(str, row)
+    if checksum != _checksum(path, stamp, text):
+        return None
+    try:
+        return Digest.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def _checksum(*content: str) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _is_busy(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from bench.api.redaction import Redactor
+from bench.api.redaction import holds
 from bench.api.secret import Secret
 from bench.errors import UsageError
 
@@ -41,7 +41,7 @@ def checked_base_url(base_url: str | None, key: Secret | None) -> str:
     form = "expected a form like https://api.openai.com/v1 or http://127.0.0.1:8000/v1"
     if len(base_url) > MAX_CHARACTERS:
         raise UsageError(f"--base-url is longer than {MAX_CHARACTERS} characters, which no address is; {form}")
-    if key is not None and _holds(base_url, key):
+    if key is not None and holds(base_url, key):
         raise UsageError(f"--base-url holds the key, which belongs into an environment variable alone; {form}")
     if not re.fullmatch(r"[!-~]+", base_url) or re.search(r"[\\<>\"`{}|^]", base_url):
         raise UsageError(f"--base-url holds blanks or characters that no address has; {form}")
@@ -66,13 +66,6 @@ def checked_base_url(base_url: str | None, key: Secret | None) -> str:
     host = f"[{host}]" if ":" in host else host
     address = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
     return f"{scheme}://{address}{parts.path.rstrip('/')}"
-
-
-def _holds(base_url: str, key: Secret) -> bool:
-    """Whether a key stands in an address in any form; the names of hosts are the same in either case."""
-    as_it_is, in_lower_case = Redactor([key]), Redactor([Secret(key.reveal().lower())])
-    texts = (base_url, unquote(base_url))
-    return any(as_it_is(text) != text or in_lower_case(text.lower()) != text.lower() for text in texts)
 
 
 def is_loopback(host: str) -> bool:

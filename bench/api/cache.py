@@ -260,10 +260,15 @@ class ReplyCache:
             verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise _Damaged(" ".join(str(verdict).split()))
+            connection.execute("BEGIN")
+            connection.execute(
+                f"PRAGMA user_version = {SCHEMA_VERSION}"
+            )  # a flipped bit in its head can forbid writing
+            connection.execute("ROLLBACK")
             return connection
         except BaseException as error:
             connection.close()
-            if isinstance(error, sqlite3.DatabaseError) and not _is_of_the_system(error):
+            if isinstance(error, sqlite3.DatabaseError) and self._is_damage(error):
                 raise _Damaged(str(error)) from error
             raise
 
@@ -289,6 +294,11 @@ class ReplyCache:
             f"{self.path} was damaged ({reason}); it is now {aside.name}, and {n_rows} answers in it could be kept"
         )
         return connection
+
+    def _is_damage(self, error: sqlite3.DatabaseError) -> bool:
+        """Whether the content of the file is to blame; it is for a file that the system would let us write."""
+        is_forbidden = getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY" and os.access(self.path, os.W_OK)
+        return is_forbidden or not _is_of_the_system(error)
 
     def _name(self, ending: str) -> Path:
         return self.path.with_name(self.path.name + ending)

@@ -12,7 +12,8 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from urllib.parse import quote, quote_plus
+from typing import Any, TextIO, cast
+from urllib.parse import quote, quote_plus, unquote
 
 from bench.api.secret import Secret
 
@@ -37,6 +38,33 @@ class Redactor:
     def __call__(self, text: str) -> str:
         """The text without the secrets."""
         return self._pattern.sub(REDACTED, text) if self._pattern else text
+
+
+def holds(text: str, secret: Secret) -> bool:
+    """Whether a secret stands in a text in any form, also where case was lost, as in the names of hosts."""
+    as_it_is, in_lower_case = Redactor([secret]), Redactor([Secret(secret.reveal().lower())])
+    texts = (text, unquote(text))
+    return any(as_it_is(text) != text or in_lower_case(text.lower()) != text.lower() for text in texts)
+
+
+class RedactingStream:
+    """A text stream that is written without the secrets; in everything else it is the stream that it stands for."""
+
+    def __init__(self, stream: TextIO, redact: Redactor) -> None:
+        self._stream, self._redact = stream, redact
+
+    def write(self, text: str) -> int:
+        """Write the redacted text; the length is that of the text as it was."""
+        self._stream.write(self._redact(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write each."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class RedactingFilter(logging.Filter):
@@ -95,6 +123,22 @@ def install_excepthook(redact: Redactor) -> Callable[[], None]:
 
     def undo() -> None:
         sys.excepthook, threading.excepthook = usual, usual_in_threads
+
+    return undo
+
+
+def install(redact: Redactor) -> Callable[[], None]:
+    """Redact all that the process shows from here on: output, logs, tracebacks.
+
+    Returns what undoes it, tracebacks apart: the exception that ends the program is shown at its very end.
+    """
+    usual, unfilter = (sys.stdout, sys.stderr), install_filter(redact)
+    install_excepthook(redact)
+    sys.stdout, sys.stderr = (cast(TextIO, RedactingStream(stream, redact)) for stream in usual)
+
+    def undo() -> None:
+        sys.stdout, sys.stderr = usual
+        unfilter()
 
     return undo
 

@@ -12,8 +12,8 @@ import pytest
 from bench.store import Store
 from tasks import PERFORMANCE_TASKS, RANKED_TASKS
 from tests.bench.conftest import Answer
+from tests.bench.querying import oracle
 from tests.bench.scripted_server import ScriptedServer, always, at
-from tests.bench.test_query import oracle
 from tests.bench.tiny_models import save_list_model
 
 ROOT = Path(__file__).parent.parent.parent

@@ -39,8 +39,8 @@ from tasks import load_task
 from tasks.task import TextTask
 from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts
 from tests.bench.test_generation import answered, awake, texts
-from tests.bench.test_run import Told
 from tests.bench.tiny_models import save_tiny
+from tests.bench.told import Told
 
 ROOT = Path(__file__).parent.parent.parent
 CANARY = "sk-canary/0123456789+abcdef=ghij"

@@ -32,8 +32,7 @@ from proxies.board import board_of
 from proxies.digests import digests_of
 from proxies.leaderboard import render
 from proxies.standings import rankings
-from tests.bench.test_query import request as query_request
-from tests.bench.test_run import Told
+from tests.bench.querying import request as query_request
 from tests.bench.test_run import request as run_request
 from tests.bench.tiny_models import (
     CONFIGS,
@@ -44,6 +43,7 @@ from tests.bench.tiny_models import (
     tiny_tokenizer,
     write_tiny_gguf,
 )
+from tests.bench.told import Told
 
 ARCHITECTURES = ("gpt2", "llama", "gemma3", "gpt_neox", "mistral")
 BITS = (8, 4, 3, 2)

@@ -21,8 +21,8 @@ from bench.probe_records import ProbeRecord
 from bench.store import Store
 from proxies.regression import FEWEST_MODELS
 from tasks import RANKED_TASKS
-from tests.bench.test_run import Told
 from tests.bench.tiny_models import save_tiny
+from tests.bench.told import Told
 from tests.performance_factory import make_performance
 from tests.record_factory import make_record
 

@@ -24,7 +24,7 @@ from bench.store import Store
 from bench.task_names import find_tasks
 from proxies.estimating import estimate_from_performance
 from proxies.fitting import ALL_MODELS, FitRequest, problem_of
-from tests.bench.test_run import Told
+from tests.bench.told import Told
 
 MODEL, FAMILY = "smollm2-135m-instruct", "SmolLM2"
 RESULTS = Path(__file__).parent.parent.parent / "results"

@@ -29,8 +29,8 @@ from bench.task_names import find_tasks
 from bench.terminal_plan import count, size, told
 from bench.workload import Cell, Workload, estimated_cells, estimator_flops, workload
 from tests.bench.conftest import Answer
-from tests.bench.test_run import Told
 from tests.bench.tiny_models import CONFIGS, MORE_CONFIGS, save_list_model, tiny_model
+from tests.bench.told import Told
 
 ROOT = Path(__file__).parent.parent.parent
 COMMA = 3

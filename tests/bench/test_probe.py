@@ -29,8 +29,8 @@ from tasks import load_task
 from tasks.task import TextTask
 from tasks.text import DATA_FOLDER, text_task
 from tests.bench.test_one_model_at_a_time import n_alive
-from tests.bench.test_run import Told
 from tests.bench.tiny_models import save_tiny
+from tests.bench.told import Told
 
 FAST = (("n_draws", "64"), ("scales", "0.32"), ("headline_scale", "0.32"))
 FASTEST = (("n_draws", "2"), ("scales", "0.32"), ("headline_scale", "0.32"))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,61 +17,19 @@ import pytest
 
 from bench.api.budget import Budget
 from bench.api.failures import BudgetReached, ServiceError
-from bench.api.retry import Limits
 from bench.completions import Mode
 from bench.errors import ModelError, RecordError, StorageError, UsageError
-from bench.performance import Sample
-from bench.query import QueryOutcome, QueryRequest, Service, assignments, dry_run, query, unanswered_samples
+from bench.query import QueryOutcome, Service, assignments, dry_run, query, unanswered_samples
 from bench.replay import replay
 from bench.store import Store, samples_path
 from bench.task_names import find_tasks
 from tasks import load_task
-from tasks.queries import CHAT_INSTRUCTION
-from tasks.task import ListTask, PairTask
-from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts, share
-from tests.bench.test_run import Told
+from tests.bench.querying import HURRIED, oracle, request, right_answer, run, samples_of, service
+from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts
 from tests.bench.tiny_models import save_list_model
+from tests.bench.told import Told
 
 ROOT = Path(__file__).parent.parent.parent
-CANARY = "sk-canary/0123456789+abcdef=ghij"
-HURRIED = Limits(
-    max_attempts=3, attempt_seconds=0.5, total_seconds=3.0, max_concurrency=4, backoff_seconds=0.02,
-)  # fmt: skip
-
-
-def right_answer(task_name: str, prompt: str) -> str:
-    """What an oracle would say."""
-    task = load_task(task_name)
-    prompt = prompt.removeprefix(CHAT_INSTRUCTION)
-    if isinstance(task, PairTask):
-        query = prompt.splitlines()[-1].strip().removesuffix(task.arrow)
-        return f" {next(pair.answers[0] for pair in task.pairs if pair.query == query)}"
-    assert isinstance(task, ListTask)
-    shown = {name.strip() for name in prompt.split(task.separator)}
-    return f" {next(name for name in task.names if name not in shown)},"
-
-
-def oracle(task_name: str) -> Callable[[str], str]:
-    return lambda prompt: right_answer(task_name, prompt)
-
-
-def service(server: ScriptedServer, **changes: Any) -> Service:
-    return replace(Service(base_url=server.base_url, limits=HURRIED), **changes)
-
-
-def request(out: Path, *names: str, **changes: Any) -> QueryRequest:
-    fields: dict[str, Any] = {
-        "model": "big-1", "tasks": find_tasks(names or ("antonym",)), "out": out, "shots": (0, 2), "n_questions": 10,
-    }  # fmt: skip
-    return QueryRequest(**(fields | changes))
-
-
-def run(asked: QueryRequest) -> list[QueryOutcome]:
-    return list(query(asked, Told()))
-
-
-def samples_of(outcome: QueryOutcome) -> list[Sample]:
-    return [Sample.model_validate_json(line) for line in samples_path(outcome.path).read_bytes().splitlines()]
 
 
 @pytest.mark.parametrize("mode", ["completion", "chat"])
@@ -182,20 +137,6 @@ def test_a_server_that_refuses_everything_ends_the_run_at_once(tmp_path: Path) -
     assert Store(tmp_path).performances() == ((), ())
 
 
-def test_scores_under_a_mix_of_faults_equal_those_without(tmp_path: Path) -> None:
-    def half_right(prompt: str) -> str:
-        return right_answer("antonym", prompt) if len(prompt) % 2 else " nonsense"
-
-    mix = share({"429-zero": 0.1, "500": 0.05, "reset": 0.03, "truncated-json": 0.03, "html": 0.03}, seed=1)
-    patient = replace(HURRIED, max_attempts=8, total_seconds=20.0)
-    with ScriptedServer(answer=half_right) as calm, ScriptedServer(answer=half_right, faults=mix) as rough:
-        plain = run(request(tmp_path / "a", n_questions=20, service=service(calm)))
-        tried = run(request(tmp_path / "b", n_questions=20, service=service(rough, limits=patient)))
-        assert len(rough.received) <= 1.5 * len(calm.received)
-    assert tried[0].record.cells == plain[0].record.cells
-    assert [s.reply for s in samples_of(tried[0])] == [s.reply for s in samples_of(plain[0])]
-
-
 def test_a_dry_run_sends_nothing_and_knows_what_is_answered(tmp_path: Path) -> None:
     with ScriptedServer(answer=oracle("antonym")) as server:
         asked = request(
@@ -250,17 +191,6 @@ def test_a_missing_key_is_refused_before_anything_is_sent(tmp_path: Path, monkey
         with pytest.raises(UsageError, match="the environment variable NO_SUCH_KEY holds no key"):
             run(request(tmp_path, service=service(server, key_variable="NO_SUCH_KEY")))
         assert server.received == []
-
-
-def test_no_key_is_in_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CANARY_KEY", CANARY)
-    with ScriptedServer(answer=lambda prompt: f" your key is {CANARY}", faults=at({3: "400"})) as server:
-        (outcome,) = run(request(tmp_path, service=service(server, key_variable="CANARY_KEY")))
-        assert server.received[0].headers["authorization"] == f"Bearer {CANARY}"
-    assert "[redacted]" in (samples_of(outcome)[0].reply or samples_of(outcome)[1].reply or "")
-    for path in tmp_path.rglob("*"):
-        if path.is_file():
-            assert CANARY.encode() not in path.read_bytes(), path
 
 
 def test_a_tiny_model_here_is_asked_once_and_found_again(tmp_path: Path) -> None:
@@ -381,20 +311,6 @@ def test_parameters_that_change_an_answer_are_sent_and_kept_apart(tmp_path: Path
     assert "--token-limit-parameter max_completion_tokens" in outcome.record.provenance.command
 
 
-def test_damaged_replies_are_asked_again_and_told_of(tmp_path: Path) -> None:
-    with ScriptedServer(answer=oracle("antonym")) as server:
-        (first,) = run(request(tmp_path, service=service(server)))
-        first.path.unlink()
-        with sqlite3.connect(tmp_path / ".replies" / "replies.sqlite") as connection:
-            connection.execute("UPDATE replies SET reply = replace(reply, 'text', 'txet') WHERE rowid <= 3")
-        connection.close()
-        told = Told()
-        (again,) = query(request(tmp_path, service=service(server)), told)
-        assert len(server.received) == 23
-    assert again.record.cells == first.record.cells
-    assert any("3 answers in" in stage and "are damaged" in stage for stage in told.stages)
-
-
 def test_a_long_name_of_the_server_loses_no_reply(tmp_path: Path) -> None:
     with ScriptedServer(answer=oracle("antonym"), model_id="m" * 5000) as server:
         (outcome,) = run(request(tmp_path, service=service(server)))
@@ -450,19 +366,6 @@ def test_the_command_line_tells_of_failures_and_ends_with_1(tmp_path: Path) -> N
         done = subprocess.run(command(server, tmp_path, "--json"), cwd=ROOT, capture_output=True, text=True, check=True)
     content = json.loads(done.stdout)
     assert content[0]["record"]["cells"][0]["accuracy"] == 1.0
-
-
-def test_a_canary_key_is_in_no_output_of_the_command(tmp_path: Path) -> None:
-    environment = os.environ | {"CANARY_KEY": CANARY, "OPENAI_LOG": "debug"}
-    for faults in (always("401"), at({})):
-        with ScriptedServer(answer=lambda prompt: f" {CANARY}", faults=faults, echo_key=True) as server:
-            done = subprocess.run(
-                command(server, tmp_path, "--api-key-env", "CANARY_KEY"), cwd=ROOT, env=environment, capture_output=True
-            )
-        assert done.returncode == (1 if faults(0, "") else 0)
-        written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-        assert not any(CANARY.encode() in content for content in (done.stdout, done.stderr, *written))
-    assert len(written) > 3
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_asked(tmp_path: Path) -> None:

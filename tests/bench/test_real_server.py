@@ -24,7 +24,7 @@ from bench.performance import Sample
 from bench.query import QueryRequest, Service, query
 from bench.store import samples_path
 from bench.task_names import find_tasks
-from tests.bench.test_run import Told
+from tests.bench.told import Told
 
 MODEL = "smollm2-135m-instruct"
 TASKS = ("country", "antonym", "country-capital", "present-past", "english-french")

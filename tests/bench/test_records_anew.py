@@ -12,7 +12,7 @@ from bench.request import RunRequest
 from bench.run import run
 from bench.store import Store
 from bench.task_names import find_tasks
-from tests.bench.test_run import Told
+from tests.bench.told import Told
 
 RESULTS = Path(__file__).parent.parent.parent / "results"
 

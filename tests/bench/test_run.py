@@ -23,24 +23,7 @@ from bench.summary import ceiling_of, emergence_of, exact_of
 from bench.task_names import find_tasks
 from tests.bench.picky_estimator import Picky
 from tests.bench.tiny_models import load_list, load_pairs, save_list_model
-
-
-class Told:
-    """Progress that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-        self.planned = 0
-        self.blocks: list[str] = []
-
-    def stage(self, text: str) -> None:
-        self.stages.append(text)
-
-    def plan(self, n_blocks: int) -> None:
-        self.planned += n_blocks
-
-    def block(self, text: str) -> None:
-        self.blocks.append(text)
+from tests.bench.told import Told
 
 
 @pytest.fixture(scope="module")

@@ -24,23 +24,6 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert [item.record for item in store.records()[0]] == [record]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"revision": "other"}, {"files_sha256": "v" * 64}, {"dtype": "bfloat16"}, {"bos": "none"},
-        {"task_version": 2},
-        {"task_hash": "i" * 64}, {"preset": "paper"}, {"n_names": 13}, {"limit": 5}, {"estimator": "exact"},
-        {"settings": {"n_draws": 513}}, {"seed": 1}, {"method_version": 99},
-    ],
-)  # fmt: skip
-def test_a_record_answers_for_its_own_key_only(tmp_path: Path, change: dict[str, Any]) -> None:
-    store, record = Store(tmp_path), make_record()
-    store.write_record(record)
-    other = record.key.model_copy(update=change)
-    assert store.record(other) is None
-    assert store.record_path(other) != store.record_path(record.key)
-
-
 def test_a_measured_condition_comes_back_by_its_key(tmp_path: Path) -> None:
     import numpy as np
 

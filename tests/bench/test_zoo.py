@@ -45,8 +45,8 @@ from bench.zoo import (
 )
 from bench.zoo_weights import rounded_identity
 from tasks import TASKS
-from tests.bench.test_run import Told
 from tests.bench.tiny_models import save_list_model
+from tests.bench.told import Told
 from tests.performance_factory import make_performance
 from tests.record_factory import make_record
 

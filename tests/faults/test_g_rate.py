@@ -1,0 +1,45 @@
+"""A server that enforces a rate: nothing is lost, and most of what it allows is used."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from bench.api.retry import Limits
+from bench.completions import Reply
+from tests.bench.api.questions import asked, questions
+from tests.bench.scripted_server import ScriptedServer
+from tests.faults.ledger import Cases, Lost
+
+
+def reachable(rate: int) -> float:
+    """The rate, or half of what this machine does beside its other work without a limit, where that is less."""
+    with ScriptedServer() as server:
+        asked(server, questions(8), limits=Limits())  # imports the client
+        began = time.monotonic()
+        asked(server, questions(40), limits=Limits())
+        return min(rate, 0.5 * 40 / (time.monotonic() - began))
+
+
+@pytest.mark.parametrize("retry_after", ["1", None])
+@pytest.mark.parametrize(("is_given", "least", "most_refused"), [(True, 0.8, 0.05), (False, 0.7, 0.15)])
+def test_an_enforced_rate_is_used_and_kept(
+    cases: Cases, is_given: bool, least: float, most_refused: float, retry_after: str | None
+) -> None:
+    """A rate that nobody gave is found out first, from refusals: that takes a few seconds of the whole."""
+    rate, n = cases.n(quick=10, full=20), cases.n(quick=50, full=500)
+    with cases.case(f"rate {'given' if is_given else 'unknown'}, Retry-After {retry_after}", n=n):
+        for chance in range(2):  # other work on the machine can hold up either side
+            goal = least * reachable(rate)
+            with ScriptedServer(rate_per_second=rate, retry_after=retry_after) as server:
+                limits = Limits(rate_per_second=rate if is_given else None, backoff_seconds=0.2)
+                began = time.monotonic()
+                answers = asked(server, questions(n), limits=limits)
+                used = n / (time.monotonic() - began)
+                refused = server.n_refused_for_rate / len(server.received)
+            if not all(isinstance(answer, Reply) for answer in answers):
+                raise Lost(f"{sum(not isinstance(answer, Reply) for answer in answers)} questions have no answer")
+            if used >= goal and refused <= most_refused:
+                break
+            assert chance == 0, f"{used:.1f} a second of {rate}, {refused:.1%} refused"
