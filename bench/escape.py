@@ -11,7 +11,10 @@ _MARKUP = re.compile(r"(?<=www)\.|/(?=/)|[^\w .,;/=-]|_", re.IGNORECASE)
 """Everything but letters, digits and plain punctuation; the dot of "www." and the first of two
 slashes too, which some renderers make a link."""
 
-_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_INVISIBLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    r"\U000e0000-\U000e0fff]"
+)
 
 _NO_FILE_NAME = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 """Half characters that stand for no byte of a file name; the others do (see `os.fsdecode`)."""

@@ -27,14 +27,18 @@ from pydantic import ValidationError
 
 from bench.calibration.results import CaseKey, CaseResult, CostKey, CostResult, CoverageKey, CoverageResult
 from bench.errors import RecordError, StorageError
+from bench.escape import printable
 from bench.estimates import EstimateKey, EstimateRecord
 from bench.fits import FitKey, FitRecord
 from bench.performance import PerformanceKey, PerformanceRecord, Sample, as_lines, sha256
 from bench.probe_records import ProbeKey, ProbeRecord
-from bench.records import EmergenceRecord, Measurement, RecordKey, Row, UnitKey
+from bench.records import EmergenceRecord, Measurement, RecordKey, Row, UnitKey, first_fault
 
 MAX_RECORD_BYTES = 64 << 20
 """No record comes near it; a larger file is not one of ours."""
+
+MAX_RECORD_VALUES = 1_000_000
+"""No record comes near it; each takes hundreds of bytes of memory where it is not of the type that belongs there."""
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 Keyed = TypeVar(
@@ -342,21 +346,23 @@ def read_row(path: Path, kind: type[AnyRow]) -> AnyRow:
         FileNotFoundError: there is none.
         RecordError: it is not a valid `kind`; the message names the field.
     """
+    name = printable(path.name)
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise RecordError(f"{path.name}: not a regular file")
+            raise RecordError(f"{name}: not a regular file")
         if size > MAX_RECORD_BYTES:
-            raise RecordError(f"{path.name}: larger than {MAX_RECORD_BYTES >> 20} MB, which no record is")
-        return kind.model_validate_json(path.read_bytes())
+            raise RecordError(f"{name}: larger than {MAX_RECORD_BYTES >> 20} MB, which no record is")
+        content = path.read_bytes()
+        if content.count(b",") > MAX_RECORD_VALUES:
+            raise RecordError(f"{name}: more than {MAX_RECORD_VALUES:,} values, which no record has")
+        return kind.model_validate_json(content)
     except FileNotFoundError:
         raise
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise RecordError(f"{path.name}: {field}: {first['msg']}") from error
+        raise RecordError(f"{name}: {first_fault(error, 'the file')}") from error
     except OSError as error:
-        raise RecordError(f"{path.name}: {error.strerror}") from error
+        raise RecordError(f"{name}: {error.strerror}") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:
