@@ -37,8 +37,8 @@ from bench.records import EmergenceRecord, Measurement, RecordKey, Row, UnitKey,
 MAX_RECORD_BYTES = 64 << 20
 """No record comes near it; a larger file is not one of ours."""
 
-MAX_RECORD_VALUES = 1_000_000
-"""No record comes near it; each takes hundreds of bytes of memory where it is not of the type that belongs there."""
+MAX_RECORD_VALUES = 500_000
+"""Twenty times the largest record; each takes up to kilobytes of memory where it is not of the type that belongs there."""
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 Keyed = TypeVar(

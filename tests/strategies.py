@@ -176,8 +176,9 @@ def _value(rng: random.Random) -> Any:
         None, True, False, 0, -1, 1, 2, 3, 99, 1.5, -0.0, 1.0000001, 2**31, 2**63, 2**64, 10**30, -(10**30), 1e300,
         5e-324, float("nan"), float("inf"), _Literal("1e400"), _Literal("-1e400"), _Literal("9" * 400),
         _Literal("9" * 5000), _Literal("1E5"), _Literal("0.1e-9999"), "", " ", "x", "1", "NaN", "x" * 301, "x" * 1001,
-        "\ud800", "\x00", rng.choice(PAYLOADS), rng.choice(NAMES), [], {}, [[]], [None], {"a": 1}, [0, 0], {"": ""}, ["x", "x"],
-        _Literal("[" * 150 + "]" * 150), _Literal("[" * 300 + "]" * 300), _Literal('{"a":' * 250 + "1" + "}" * 250),
+        "\ud800", "\x00", rng.choice(PAYLOADS), rng.choice(NAMES), [], {}, [[]], [None], {"a": 1}, [0, 0], {"": ""},
+        ["x", "x"], _Literal("[" * 150 + "]" * 150), _Literal("[" * 300 + "]" * 300),
+        _Literal('{"a":' * 250 + "1" + "}" * 250),
     ))  # fmt: skip
 
 
