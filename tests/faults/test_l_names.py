@@ -148,7 +148,7 @@ def test_bench_query_and_collect_keep_to_the_folder(
     (tmp_path / "prompts.txt").write_text("Once upon\nThe sun\n")
     results, accepted = tmp_path / "results", []
     with ScriptedServer(answer=lambda prompt: " Paris is there.\n") as server:
-        for place, name in enumerate(names_of(cases, part, quick=3)):
+        for place, name in enumerate(names_of(cases, part, quick=1)):
             with cases.case(f"bench query and collect {name!r}"):
                 is_name = bool(name.strip()) and name.isprintable() and len(name) <= 300
                 end = ("--base-url", server.base_url, "--", name)
@@ -186,7 +186,7 @@ def test_names_of_tasks_from_files_keep_to_the_folder(cases: Cases, tmp_path: Pa
     results, accepted = tmp_path / "results", []
     (tmp_path / "cwd").mkdir()
     with ScriptedServer(answer=lambda prompt: " word1\n") as server:
-        for place, name in enumerate(names_of(cases, part, quick=2)[: 13 if part else None]):
+        for place, name in enumerate(names_of(cases, part, quick=1)[: 13 if part else None]):
             with cases.case(f"a task called {name!r}"):
                 path = tmp_path / f"task-{place}.json"
                 path.write_text(json.dumps(content | {"name": name}))
