@@ -310,9 +310,17 @@ def check_refused(said: str, status: int, part: str) -> None:
     assert part in lines[0] and len(lines[0]) < 1000 and printable(lines[0]) == lines[0], lines[0]
 
 
+ALWAYS = ("10,000 blocks", "a weight that is NaN", "a width of 10**6", "pickle weights")
+"""One for each part, also in the default suite."""
+
+
+def always(chosen: list[str], part: int) -> list[str]:
+    return list(dict.fromkeys((ALWAYS[part], *(name for name in chosen if name not in ALWAYS))))
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_a_hostile_model_is_refused_in_one_line(cases: Cases, tmp_path: Path, part: int) -> None:
-    for place, name in enumerate(cases.chosen(sorted(REFUSED)[part::4], quick=2)):
+    for place, name in enumerate(always(cases.chosen(sorted(REFUSED)[part::4], quick=1), part)):
         change, expected = REFUSED[name]
         with cases.case(name):
             here = tmp_path / str(place)
@@ -328,7 +336,7 @@ def test_what_is_harmless_is_not_run_and_changes_nothing(cases: Cases, tmp_path:
     plain = save_list_model(tmp_path / "plain" / "model")
     assert measured(tmp_path / "plain", plain)[0] == 0
     expected = _numbers(tmp_path / "plain" / "results")
-    for place, name in enumerate(cases.chosen(sorted(HARMLESS), quick=2)):
+    for place, name in enumerate(dict.fromkeys(("code for the model", *cases.chosen(sorted(HARMLESS), quick=1)))):
         with cases.case(name):
             here = tmp_path / str(place)
             model = save_list_model(here / "model")
@@ -340,7 +348,15 @@ def test_what_is_harmless_is_not_run_and_changes_nothing(cases: Cases, tmp_path:
 
 
 def _numbers(results: Path) -> list[Any]:
-    return [json.loads(path.read_text())["summary"] for path in sorted(results.glob("emergence/*/*.json"))]
+    """What does not depend on the noise, which is another for other files."""
+    records = [json.loads(path.read_text()) for path in sorted(results.glob("emergence/*/*.json"))]
+    return [
+        (
+            record["model"]["weights_sha256"],
+            [(row["exact_bits"], row["macro_ceiling_bits"]) for row in record["summary"]],
+        )
+        for record in records
+    ]
 
 
 @pytest.mark.parametrize("part", range(2))
