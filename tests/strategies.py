@@ -57,6 +57,8 @@ NAMES = (
     ".hidden", ".units", "x.json", "x.samples.jsonl", ".writing-x.tmp",
     # long ones
     "x" * 80, "x" * 81, "x" * 300, "X" * 300, "x" * 299 + "y", "\u4e2d" * 300, "a/" * 150, "." * 300,
+    # what no record may be called, and what a made name looks like
+    "", "x" * 301, "name--0123456789", "--", "--x",
 )  # fmt: skip
 """Names that somebody might give a model or a task, each different from every other one."""
 

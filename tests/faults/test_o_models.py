@@ -385,14 +385,14 @@ def test_a_hostile_gguf_file_is_refused_in_one_line(cases: Cases, tmp_path: Path
     "text",
     [
         ESCAPE,
-        "{% for i in range(10**7) %}{% for j in range(10**7) %}x{% endfor %}{% endfor %}",
-        "{% set x = 'y' * 10**9 %}{{ x }}",
+        "{% for i in range(10**9) %}x{% endfor %}",
+        "{% set x = 'y' * 10**6 %}{{ x }}",
         "{{ raise_exception('\x1b[31mred\nTraceback') }}",
         "{% include '/etc/passwd' %}",
         "{{ messages[0].content.format.__func__ }}",
-        "{{ '%1000000000d' % 1 }}",
+        "{{ '%1000000d' % 1 }}",
     ],
-    ids=["escape", "loops", "multiplied", "raised", "include", "format", "padding"],
+    ids=["escape", "loop", "multiplied", "raised", "include", "format", "padding"],
 )
 def test_a_hostile_chat_template_ends_in_one_line(cases: Cases, tmp_path: Path, text: str) -> None:
     """The only place where a template is used: a model that is asked as a chat model, here."""
