@@ -46,6 +46,11 @@ def href(path: str) -> str:
     return f".{quoted}" if quoted.startswith("/") else quoted  # "//host/x" would be a host
 
 
+def json_printable(text: str) -> str:
+    """The same JSON with an escape for all that does not show, or that a terminal would act on."""
+    return _INVISIBLE.sub(lambda match: match[0] if match[0] == "\n" else json.dumps(match[0])[1:-1], text)
+
+
 def json_for_script(value: object) -> str:
     """A value as JSON for the inside of a `<script type="application/json">`, in as few bytes as it takes.
 
