@@ -264,6 +264,13 @@ def test_a_hostile_file_is_named_with_its_field_and_the_others_are_ranked(
         assert _ranked(out) == _ranked(tmp_path / "a.md") != []
 
 
+def take_at_most(n_bytes: int) -> None:
+    """End this process before it takes more memory, should what guards it be gone."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    there = int(fields["VmData"].split()[0]) << 10
+    resource.setrlimit(resource.RLIMIT_DATA, (there + n_bytes, there + n_bytes))
+
+
 def _ranked(file: Path) -> list[str]:
     return [
         line.rpartition("|")[0] for line in file.read_text().splitlines() if "| good&#45;" in line or "| good-" in line
@@ -354,19 +361,20 @@ def test_an_odd_record_that_is_valid_is_in_nobodys_way(cases: Cases, tmp_path: P
             check_shown(root, root.parent)
 
 
-@pytest.mark.parametrize("what", ["[],", "1,", '"a":1,', '"",'])
-def test_a_large_file_takes_no_gigabytes(cases: Cases, tmp_path: Path, what: str) -> None:
-    with cases.case(f"60 MB of {what}"):
-        inside = what * ((MAX_RECORD_BYTES - 1000) // len(what))
-        close = '"z":1}' if ":" in what else f"{what[:-1]}]}}"
-        path = tmp_path / "large.json"
-        path.write_text(("{" if ":" in what else '{"summary":[') + inside + close)
-        said = done(_memory_of_reading, str(path), log=tmp_path / "log")
-        assert float(said.split()[-2]) < 500, said
+def test_a_large_file_takes_no_gigabytes(cases: Cases, tmp_path: Path) -> None:
+    for what in cases.chosen(("[],", "1,", '"a":1,', '"",'), quick=1):
+        with cases.case(f"60 MB of {what}"):
+            inside = what * ((MAX_RECORD_BYTES - 1000) // len(what))
+            close = '"z":1}' if ":" in what else f"{what[:-1]}]}}"
+            path = tmp_path / "large.json"
+            path.write_text(("{" if ":" in what else '{"summary":[') + inside + close)
+            said = done(_memory_of_reading, str(path), log=tmp_path / "log")
+            assert float(said.split()[-2]) < 500, said
 
 
 def _memory_of_reading(path: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    take_at_most(2 << 30)
     found = read_or_reject(Path(path), "large.json", EmergenceRecord)
     assert isinstance(found, RejectedFile)
     print(found.reason, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, "MB")

@@ -20,6 +20,7 @@ from tests.bench.tiny_models import save_list_model, write_tiny_gguf
 from tests.faults import children
 from tests.faults.children import Child, cli
 from tests.faults.ledger import Cases
+from tests.faults.test_n_results import take_at_most
 
 children.PRELOADED += [
     name
@@ -283,6 +284,7 @@ GGUF: dict[str, Callable[[bytes, Path], bytes]] = {
 def limited(where: str, *arguments: str) -> None:
     """`bench`, and how much memory it took in the end."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    take_at_most(4 << 30)
     try:
         cli(*arguments)
     finally:
@@ -381,32 +383,33 @@ def test_a_hostile_gguf_file_is_refused_in_one_line(cases: Cases, tmp_path: Path
             assert not left, left
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        ESCAPE,
-        "{% for i in range(10**9) %}x{% endfor %}",
-        "{% set x = 'y' * 10**6 %}{{ x }}",
-        "{{ raise_exception('\x1b[31mred\nTraceback') }}",
-        "{% include '/etc/passwd' %}",
-        "{{ messages[0].content.format.__func__ }}",
-        "{{ '%1000000d' % 1 }}",
-    ],
-    ids=["escape", "loop", "multiplied", "raised", "include", "format", "padding"],
-)
-def test_a_hostile_chat_template_ends_in_one_line(cases: Cases, tmp_path: Path, text: str) -> None:
+TEMPLATES = {
+    "an escape": ESCAPE,
+    "a loop": "{% for i in range(10**9) %}x{% endfor %}",
+    "multiplied text": "{% set x = 'y' * 10**6 %}{{ x }}",
+    "an error with controls": "{{ raise_exception('\x1b[31mred\nmore') }}",
+    "an include": "{% include '/etc/passwd' %}",
+    "a method of a method": "{{ messages[0].content.format.__func__ }}",
+    "padding": "{{ '%1000000d' % 1 }}",
+    "no template": "{% if %}",
+}
+
+
+def test_a_hostile_chat_template_ends_in_one_line(cases: Cases, tmp_path: Path) -> None:
     """The only place where a template is used: a model that is asked as a chat model, here."""
-    with cases.case(f"template {text[:40]!r}"):
-        model = save_list_model(tmp_path / "model")
-        template(text)(model, tmp_path)
-        status, said = measured(
-            tmp_path, model, "query", model, "--mode", "chat", "--tasks", "antonym", "--shots", "1", "--n-queries", "2",
-            "--out", tmp_path / "results",
-        )  # fmt: skip
-        assert not (tmp_path / CANARY).exists(), "its code was run"
-        if status:
-            check_refused(said, status, "")
-        assert "Traceback" not in said or "\x1b" not in said
+    for place, name in enumerate(dict.fromkeys(("an error with controls", *cases.chosen(sorted(TEMPLATES), quick=0)))):
+        with cases.case(f"template with {name}"):
+            here = tmp_path / str(place)
+            model = save_list_model(here / "model")
+            template(TEMPLATES[name])(model, here)
+            status, said = measured(
+                here, model, "query", model, "--mode", "chat", "--tasks", "antonym", "--shots", "1", "--n-queries", "2",
+                "--out", here / "results",
+            )  # fmt: skip
+            assert not (here / CANARY).exists(), "its code was run"
+            assert "Traceback" not in said and "\x1b" not in said
+            if status:
+                check_refused(said, status, "")
 
 
 def test_bench_add_refuses_a_hostile_model_like_bench_run(cases: Cases, tmp_path: Path) -> None:
