@@ -39,7 +39,8 @@ PARTS = 4
 def names_of(cases: Cases, part: int, quick: int) -> list[str]:
     """Some of the fixed names, as arguments of a process can be; one in `PARTS` of them for the battery."""
     chosen = cases.chosen([f"{place:03d}" for place in range(part, len(strategies.NAMES), PARTS)], quick=quick)
-    return [name for name in (strategies.NAMES[int(place)] for place in chosen) if "\0" not in name]
+    names = dict.fromkeys((*("../../x", "a\nb")[part : part + 1], *(strategies.NAMES[int(place)] for place in chosen)))
+    return [name for name in names if "\0" not in name]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -148,7 +149,7 @@ def test_bench_query_and_collect_keep_to_the_folder(
     (tmp_path / "prompts.txt").write_text("Once upon\nThe sun\n")
     results, accepted = tmp_path / "results", []
     with ScriptedServer(answer=lambda prompt: " Paris is there.\n") as server:
-        for place, name in enumerate(names_of(cases, part, quick=1)):
+        for place, name in enumerate(names_of(cases, part, quick=part // 2)):
             with cases.case(f"bench query and collect {name!r}"):
                 is_name = bool(name.strip()) and name.isprintable() and len(name) <= 300
                 end = ("--base-url", server.base_url, "--", name)
