@@ -26,7 +26,7 @@ MAX_LABEL_CHARACTERS = 300
 """Of the name of a model and of a reason to finish; the rest is cut off."""
 
 MAX_INDEX = 1000
-"""Of a choice; one is asked for."""
+"""Of a choice, and how many there may be; one is asked for."""
 
 _NO_TEXT = {
     "length": (
@@ -84,7 +84,7 @@ AnyChoice = TypeVar("AnyChoice", bound=_Choice)
 
 
 class _Answer(_Lenient, Generic[AnyChoice]):
-    choices: Annotated[tuple[AnyChoice, ...], Field(min_length=1), FailFast()]
+    choices: Annotated[tuple[AnyChoice, ...], Field(min_length=1, max_length=MAX_INDEX), FailFast()]
     model: str | None = None
 
 
@@ -111,7 +111,7 @@ class _ChoiceWithoutText(_Choice):
 
 
 class _AnswerWithoutText(_Lenient):
-    choices: Annotated[tuple[_ChoiceWithoutText, ...], Field(min_length=1), FailFast()]
+    choices: Annotated[tuple[_ChoiceWithoutText, ...], Field(min_length=1, max_length=MAX_INDEX), FailFast()]
 
 
 class _Envelope(_Lenient):

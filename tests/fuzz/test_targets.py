@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.targets import TARGETS, mutated, seeds
+from bench.api.replies import MAX_REPLY_BYTES
+from tests.fuzz.targets import TARGETS, mutated, reply, seeds
 
 N_MUTATED = 150
 
@@ -36,3 +37,10 @@ def test_damaged_inputs_hold(target: str) -> None:
 @given(data=st.binary(max_size=200))
 def test_bytes_of_any_kind_hold(target: str, data: bytes) -> None:
     TARGETS[target](data)
+
+
+@pytest.mark.parametrize("element", ["{}", "[]", "1", '{"index": 7}'])
+def test_a_reply_of_millions_of_choices_is_refused_at_the_first_that_is_one_too_many(element: str) -> None:
+    """Eight megabytes of them would take gigabytes, were each looked at."""
+    n = (MAX_REPLY_BYTES >> 3) // (len(element) + 1)
+    reply(b'\x00{"choices": [' + ",".join([element] * n).encode() + b"]}")
