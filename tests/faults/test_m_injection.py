@@ -63,38 +63,29 @@ def put_rejected(store: Store, number: int, payload: str) -> None:
     path.write_bytes(json.dumps({"schema_version": 2, payload: 1}).encode())
 
 
-class Row:
-    """One table row after a Markdown parser: the texts of its cells, and where its links go."""
-
-    def __init__(self) -> None:
-        self.cells: list[str] = []
-        self.links: list[str] = []
-
-
-def markdown_rows(text: str) -> tuple[list[Row], list[str]]:
-    """The rows of all tables, and the targets of all links and images; fails where there is any HTML."""
-    rows: list[Row] = []
+def markdown_rows(text: str) -> tuple[list[list[str]], list[str]]:
+    """The cells of all tables by row, and the targets of links and images; fails where there is any HTML."""
+    rows: list[list[str]] = []
     targets: list[str] = []
     before = ""
     for token in MarkdownIt("gfm-like", {"html": True, "linkify": True}).parse(text):
         assert not token.type.startswith("html"), token.content
         if token.type == "tr_open":
-            rows.append(Row())
+            rows.append([])
         for child in token.children or ():
             assert not child.type.startswith("html"), child.content
             for name in ("href", "src"):
                 if child.attrGet(name) is not None:
                     targets.append(str(child.attrGet(name)))
         if token.type in ("td_open", "th_open"):
-            rows[-1].cells.append("")
-        is_cell = token.type == "inline" and before in ("td_open", "th_open")
-        if is_cell:
-            rows[-1].cells[-1] = "".join(child.content for child in token.children or ())
+            rows[-1].append("")
+        if token.type == "inline" and before in ("td_open", "th_open"):
+            rows[-1][-1] = "".join(child.content for child in token.children or ())
         before = token.type
     return rows, targets
 
 
-def check_markdown(text: str) -> list[Row]:
+def check_markdown(text: str) -> list[list[str]]:
     """No markup but ours: links within the results folder, no raw control, every row as wide as its head."""
     assert not [letter for letter in text if letter != "\n" and printable(letter) != letter and letter != " "]
     assert BEACON not in text and "](javascript" not in text
@@ -164,9 +155,9 @@ def test_a_payload_stays_text_wherever_it_is_shown(cases: Cases, tmp_path: Path,
     check_page(page)
     with table.open(encoding="utf-8", newline="") as file:
         exported = list(csv.reader(file))
-    ranked = [row for row in shown if len(row.cells) > 10 and row.cells[1] != "model"]
+    ranked = [row for row in shown if len(row) > 10 and row[1] != "model"]
     with cases.case("rows and columns", n=0):
-        assert len({len(row.cells) for row in shown if len(row.cells) > 10}) == 1
+        assert len({len(row) for row in shown if len(row) > 10}) == 1
         n_measured = len(storable if field in ("model", "family") else chosen)  # the others have sound records too
         assert len(ranked) == n_measured == len(exported) - 1
         assert {len(row) for row in exported} == {len(COLUMNS)}
@@ -176,13 +167,13 @@ def test_a_payload_stays_text_wherever_it_is_shown(cases: Cases, tmp_path: Path,
         if field in ("model", "family"):
             assert {(row["model"]["name"] if field == "model" else row["family"]) for row in rows} == set(storable)
         if field == "task":
-            assert len([row for row in tables if row.cells[1:2] and row.cells[1].startswith("model-")]) >= len(storable)
+            assert len([row for row in tables if row[1:2] and row[1].startswith("model-")]) >= len(storable)
     for payload in chosen:
         with cases.case(f"{payload!r} as {field}"):
             inert = printable(payload)
             if field in ("model", "family") and payload in storable:
                 column = 1 if field == "model" else 2
-                assert " ".join(inert.split()) in [" ".join(row.cells[column].split()) for row in ranked]
+                assert " ".join(inert.split()) in [" ".join(row[column].split()) for row in ranked]
                 place = [one.name for one in COLUMNS].index(field)
                 cells = [row[place] for row in exported[1:]]
                 assert inert in cells or f"'{inert}" in cells, cells
@@ -194,7 +185,7 @@ def test_a_payload_stays_text_wherever_it_is_shown(cases: Cases, tmp_path: Path,
                 ]
             elif field == "task" and payload in storable:
                 words = " ".join(inert.split())
-                assert [row for row in tables if words in (" ".join(cell.split()) for cell in row.cells)], words
+                assert [row for row in tables if words in (" ".join(cell.split()) for cell in row)], words
             elif payload in storable:
                 assert inert[:50].split()[0] in "".join(_texts(text)), inert
                 assert inert[:20] in said
