@@ -359,6 +359,7 @@ def tasks_check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Task files.")], as_json: AsJson = False
 ) -> None:
     """Say what is wrong with a task file, with line and key; exit status 1 if anything is."""
+    from bench.escape import printable
     from bench.terminal import remark
     from tasks.check import check_file
 
@@ -369,7 +370,7 @@ def tasks_check(
         errors = sum(problem.severity == "error" for problem in problems)
         if not as_json:
             for problem in problems:
-                print(f"{path}:{problem}")
+                print(printable(f"{path}:{problem}"))
         counts = f"{errors} errors, {len(problems) - errors} warnings" if problems else "no problems"
         remark(f"{path}: {counts}")
     if any(problem.severity == "error" for problems in found.values() for problem in problems):

@@ -42,6 +42,7 @@ def export(
 ) -> None:
     """Write results in the shapes that other tools read. What is limited, incomplete or failed is left out."""
     from bench.errors import UsageError
+    from bench.escape import printable
     from bench.terminal import Bars, remark
     from proxies.exports import ExportRequest
     from proxies.exports import export as write_export
@@ -64,7 +65,7 @@ def export(
         )
         return
     where = done.files[0] if len(done.files) == 1 else done.out
-    print(f"{where}: {_counted(len(done.files), 'file')} written, {_counted(done.n_models, 'model')}")
+    print(f"{printable(str(where))}: {_counted(len(done.files), 'file')} written, {_counted(done.n_models, 'model')}")
 
 
 def _counted(n: int, noun: str) -> str:

@@ -51,7 +51,10 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
 
 def print_json(content: object) -> None:
     """Data for machines, to stdout; with line breaks where a person may look on, which takes ten times as long."""
-    print(json.dumps(content, indent=1 if sys.stdout.isatty() else None, ensure_ascii=False, allow_nan=False))
+    from bench.escape import json_printable
+
+    text = json.dumps(content, indent=1 if sys.stdout.isatty() else None, ensure_ascii=False, allow_nan=False)
+    print(json_printable(text))
 
 
 def print_tables(tables: Sequence[RenderableType]) -> None:

@@ -11,7 +11,10 @@ _MARKUP = re.compile(r"(?<=www)\.|/(?=/)|[^\w .,;/=-]|_", re.IGNORECASE)
 """Everything but letters, digits and plain punctuation; the dot of "www." and the first of two
 slashes too, which some renderers make a link."""
 
-_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_INVISIBLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    r"\U000e0000-\U000e0fff]"
+)
 
 _NO_FILE_NAME = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 """Half characters that stand for no byte of a file name; the others do (see `os.fsdecode`)."""
@@ -41,6 +44,11 @@ def href(path: str) -> str:
     """A relative path as the value of an `href` between quotes: never a scheme, never another host."""
     quoted = url_path(path)
     return f".{quoted}" if quoted.startswith("/") else quoted  # "//host/x" would be a host
+
+
+def json_printable(text: str) -> str:
+    """The same JSON with an escape for all that does not show, or that a terminal would act on."""
+    return _INVISIBLE.sub(lambda match: match[0] if match[0] == "\n" else json.dumps(match[0])[1:-1], text)
 
 
 def json_for_script(value: object) -> str:

@@ -21,6 +21,7 @@ from bench.decoding import (
     takes_trees,
 )
 from bench.errors import ModelError, UsageError
+from bench.escape import printable
 from bench.loading import quiet_libraries
 from bench.models import LoadedModel, Tokenizer, bos_token_id
 
@@ -219,8 +220,8 @@ class LocalCompleter:
                 return list(tokenizer.apply_chat_template(message, add_generation_prompt=True)["input_ids"])
             except Exception as error:  # a template is code from anywhere and fails in any way
                 raise ModelError(
-                    f"the chat template of {name} cannot be used ({type(error).__name__}: {error}); "
-                    f"use --mode completion"
+                    f"the chat template of {name} cannot be used ({type(error).__name__}: "
+                    f"{printable(str(error))[:200]}); use --mode completion"
                 ) from error
 
     def _too_long(self, job: Job) -> str | None:

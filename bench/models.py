@@ -25,7 +25,7 @@ from bench.loading import check_finite, check_loading_info, quiet_libraries
 from bench.placement import spread
 from bench.records import ModelInfo
 from bench.sources import HubSource, ModelEntry
-from bench.weights import configuration_listing, files_sha256, weights_sha256
+from bench.weights import configuration_listing, files_sha256, n_stored_parameters, weights_sha256
 
 __all__ = [
     "LoadedModel",
@@ -44,6 +44,8 @@ __all__ = [
 DType = Literal["float32", "bfloat16"]
 _TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _LARGEST_SEED = 2**63 - 1
+_MOST_BLOCKS = 2_000  # Llama 3.1 405B has 126; building a model takes a millisecond a block and more
+_MOST_BEYOND_STORED = 16  # parameters to a stored number; eight numbers of 4 bits are packed into one
 _EXPECTED = "expected a causal decoder-only language model, such as GPT-2, Llama or Pythia"
 
 
@@ -238,6 +240,7 @@ def _has_trained_weights(entry: ModelEntry) -> bool:
 
 def _trained(folder: Path, config: PreTrainedConfig, dtype: torch.dtype, *, n_left_out: int) -> PreTrainedModel:
     """The weights of a folder, apart from those of the `n_left_out` last blocks."""
+    _check_sizes(folder, config)
     with quiet_libraries():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -256,6 +259,19 @@ def _trained(folder: Path, config: PreTrainedConfig, dtype: torch.dtype, *, n_le
     check_loading_info(info, folder, n_blocks=len(find_blocks(model)) + n_left_out)
     check_finite(model, folder)
     return model
+
+
+def _check_sizes(folder: Path, config: PreTrainedConfig) -> None:
+    """Refuse the configuration of a far larger model than the weights are of, before memory is taken for it."""
+    with torch.device("meta"):
+        model = _untrained(config, 0, str(folder))
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    n_stored = n_stored_parameters(folder)
+    if n_parameters > _MOST_BEYOND_STORED * n_stored:
+        raise ModelError(
+            f"{folder / 'config.json'} is of a model of {n_parameters:,} parameters, but the weights beside it hold "
+            f"{n_stored:,} numbers; they belong to different models"
+        )
 
 
 def _untrained(config: PreTrainedConfig, seed: int, name: str) -> PreTrainedModel:
@@ -365,6 +381,9 @@ def read_config(folder: Path) -> PreTrainedConfig:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         except Exception as error:  # a configuration comes from anywhere and fails in any way
             raise ModelError(f"{path} cannot be used ({_reason(error)})") from error
+    n_blocks = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    if isinstance(n_blocks, int) and not 1 <= n_blocks <= _MOST_BLOCKS:
+        raise ModelError(f"{path} asks for {n_blocks} blocks; from 1 to {_MOST_BLOCKS:,} are expected")
     # Encoders such as BERT load without complaint as causal models: they may have been turned into decoders.
     is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     if config.is_encoder_decoder or is_encoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:

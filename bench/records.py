@@ -12,7 +12,9 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench.escape import printable
 
 SCHEMA_VERSION: Literal[2] = 2
 """Raised when the shape of a record changes."""
@@ -28,6 +30,9 @@ ROUNDING_BITS = 1e-3
 
 MAX_REASON = 300
 """Characters of a refusal that a record keeps."""
+
+MAX_FAULTS = 1_000
+"""Of a document that are looked at one by one; each takes kilobytes of memory."""
 
 Condition = Literal["trained", "untrained_twin", "random_words"]
 
@@ -145,7 +150,7 @@ class Measurement(Row):
     """By label of the reading; shape (n_blocks, n_positions)."""
     micro: dict[str, Grid]
     """By label of the reading; shape (n_blocks, n_micro)."""
-    micro_of_position: tuple[Count, ...]
+    micro_of_position: Annotated[tuple[Count, ...], Field(min_length=1)]
     """Column of `micro` that belongs to each position."""
     macro_ceiling_bits: Matrix
     """Exact mutual information, shape (n_blocks, n_positions)."""
@@ -375,6 +380,23 @@ class EmergenceRecord(Row):
             if peak is not None and peak > macro_ceilings[row.peak_block] + ROUNDING_BITS:
                 found.add("peak")
         return frozenset(found)
+
+
+def first_fault(error: ValidationError, whole: str) -> str:
+    """The first thing that is wrong with a document: its field and why, on one line that is not too long.
+
+    Args:
+        whole: what stands for the field where it is the document itself that is wrong.
+    """
+    if error.error_count() > MAX_FAULTS:
+        return f"{whole}: {error.error_count():,} of its values are wrong"
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    steps = [_cut(printable(str(step)), 80) for step in first["loc"]]
+    return f"{_cut('.'.join(steps), 200) or whole}: {_cut(printable(first['msg']), 300)}"
+
+
+def _cut(text: str, n_characters: int) -> str:
+    return text if len(text) <= n_characters else f"{text[: n_characters - 3]}..."
 
 
 def rounded(bits: float) -> float:

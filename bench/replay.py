@@ -15,6 +15,7 @@ from bench.errors import RecordError, UsageError
 from bench.performance import PERFORMANCE_SCHEMA, FailedReply, PerformanceKey, Sample
 from bench.provenance import Start
 from bench.query import Assignment, QueryOutcome, check_name, performance_record, scored
+from bench.records import first_fault
 from bench.store import Store
 from bench.task_names import task_options
 from tasks.prompts import PromptError
@@ -132,9 +133,7 @@ def _read(path: Path) -> Sequence[tuple[int, Sample]]:
         try:
             samples.append((number, Sample.model_validate_json(line)))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(map(str, first["loc"])) or "the line"
-            raise RecordError(f"{path.name}:{number}: {field}: {first['msg']}") from error
+            raise RecordError(f"{path.name}:{number}: {first_fault(error, 'the line')}") from error
     return samples
 
 

@@ -29,14 +29,18 @@ from pydantic import ValidationError
 
 from bench.calibration.results import CaseKey, CaseResult, CostKey, CostResult, CoverageKey, CoverageResult
 from bench.errors import RecordError, StorageError
+from bench.escape import printable
 from bench.estimates import EstimateKey, EstimateRecord
 from bench.fits import FitKey, FitRecord
 from bench.performance import PerformanceKey, PerformanceRecord, Sample, as_lines, sha256
 from bench.probe_records import ProbeKey, ProbeRecord
-from bench.records import EmergenceRecord, Measurement, RecordKey, Row, UnitKey
+from bench.records import EmergenceRecord, Measurement, RecordKey, Row, UnitKey, first_fault
 
 MAX_RECORD_BYTES = 64 << 20
 """No record comes near it; a larger file is not one of ours."""
+
+MAX_RECORD_VALUES = 500_000
+"""Twenty times the largest record; a value of a type that does not belong there takes up to kilobytes of memory."""
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 Keyed = TypeVar(
@@ -65,6 +69,11 @@ EMERGENCE_FILES = "emergence/*/*.json"
 """Where emergence records lie in a results folder."""
 
 LOCK_FILE = ".reports.lock"
+
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+
+_DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?")
+"""Names that Windows keeps for devices, in every folder and with every ending."""
 
 TEMPORARY_PREFIX = ".writing-"
 STALE_AFTER_SECONDS = 24 * 3600.0
@@ -138,7 +147,7 @@ class Store:
         """
         for folder in (self.root / ".units", *(self.root / kind / slug(model) for model in models)):
             probe = folder / ".writable"
-            write_whole(probe, b"")
+            self._write(probe, b"")
             probe.unlink(missing_ok=True)
         for left in self.root.glob(f"**/{TEMPORARY_PREFIX}*"):  # by a process that was killed while writing
             with contextlib.suppress(OSError):
@@ -178,7 +187,7 @@ class Store:
     def write_record(self, record: EmergenceRecord) -> Path:
         """Write a finished record, whole or not at all."""
         path = self.record_path(record.key)
-        write_whole(path, record.model_dump_json(indent=1).encode() + b"\n")
+        self._write(path, record.model_dump_json(indent=1).encode() + b"\n")
         return path
 
     def unit(self, key: UnitKey) -> Measurement | None:
@@ -196,7 +205,7 @@ class Store:
     def write_unit(self, measurement: Measurement) -> None:
         """Keep a measured condition, so that it is not measured again."""
         content = measurement.model_dump_json().encode()
-        write_whole(self._unit_path(measurement.key), content + f"\n{sha256(content)}\n".encode())
+        self._write(self._unit_path(measurement.key), content + f"\n{sha256(content)}\n".encode())
 
     def records(self) -> tuple[tuple[StoredRecord, ...], tuple[RejectedFile, ...]]:
         """All records in path order, and the files that are none."""
@@ -222,8 +231,8 @@ class Store:
     def write_performance(self, record: PerformanceRecord, samples: Sequence[Sample]) -> Path:
         """Write a record and its samples, the samples first, each whole or not at all."""
         path = self.performance_path(record.key)
-        write_whole(samples_path(path), as_lines(samples))
-        write_whole(path, record.model_dump_json(indent=1).encode() + b"\n")
+        self._write(samples_path(path), as_lines(samples))
+        self._write(path, record.model_dump_json(indent=1).encode() + b"\n")
         return path
 
     def performances(self) -> tuple[tuple[StoredPerformance, ...], tuple[RejectedFile, ...]]:
@@ -244,7 +253,7 @@ class Store:
     def write_probe(self, record: ProbeRecord) -> Path:
         """Write a finished probe record, whole or not at all."""
         path = self.probe_path(record.key)
-        write_whole(path, record.model_dump_json(indent=1).encode() + b"\n")
+        self._write(path, record.model_dump_json(indent=1).encode() + b"\n")
         return path
 
     def probes(self) -> tuple[tuple[StoredProbe, ...], tuple[RejectedFile, ...]]:
@@ -264,7 +273,7 @@ class Store:
     def write_fit(self, record: FitRecord) -> Path:
         """Write a fit, whole or not at all."""
         path = self.fit_path(record.key)
-        write_whole(path, record.model_dump_json(indent=1).encode() + b"\n")
+        self._write(path, record.model_dump_json(indent=1).encode() + b"\n")
         return path
 
     def fits(self) -> tuple[tuple[StoredFit, ...], tuple[RejectedFile, ...]]:
@@ -288,7 +297,7 @@ class Store:
     def write_estimate(self, record: EstimateRecord) -> Path:
         """Write an estimate, whole or not at all."""
         path = self.estimate_path(record.key)
-        write_whole(path, record.model_dump_json(indent=1).encode() + b"\n")
+        self._write(path, record.model_dump_json(indent=1).encode() + b"\n")
         return path
 
     def estimates(self) -> tuple[tuple[StoredEstimate, ...], tuple[RejectedFile, ...]]:
@@ -311,7 +320,7 @@ class Store:
     def write_calibration(self, result: Calibrated) -> Path:
         """Write a finished result, whole or not at all."""
         path = self._calibration_path(result.key)
-        write_whole(path, result.model_dump_json(indent=1).encode() + b"\n")
+        self._write(path, result.model_dump_json(indent=1).encode() + b"\n")
         return path
 
     def calibrations(self, kind: type[Kept]) -> tuple[tuple[Kept, ...], tuple[RejectedFile, ...]]:
@@ -344,6 +353,19 @@ class Store:
 
     def _unit_path(self, key: UnitKey) -> Path:
         return self.root / ".units" / f"{key.digest()[:32]}.json"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write a file whole or not at all, and nowhere but in this folder, wherever links in it lead.
+
+        Raises:
+            StorageError: the folder or the file cannot be written, or is not in here.
+        """
+        if not path.parent.resolve().is_relative_to(self.root.resolve()):
+            raise StorageError(
+                f"cannot write {path}: a link leads out of {self.root} there, to {path.parent.resolve()}; put a folder "
+                "in its place, or name the folder it leads to with --out"
+            )
+        write_whole(path, content)
 
 
 def samples_path(record: Path) -> Path:
@@ -391,26 +413,28 @@ def _content(path: Path) -> bytes:
         FileNotFoundError: there is none.
         RecordError: it cannot be one.
     """
+    name = printable(path.name)
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise RecordError(f"{path.name}: not a regular file")
+            raise RecordError(f"{name}: not a regular file")
         if size > MAX_RECORD_BYTES:
-            raise RecordError(f"{path.name}: larger than {MAX_RECORD_BYTES >> 20} MB, which no record is")
-        return path.read_bytes()
+            raise RecordError(f"{name}: larger than {MAX_RECORD_BYTES >> 20} MB, which no record is")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise RecordError(f"{path.name}: {error.strerror}") from error
+        raise RecordError(f"{name}: {error.strerror}") from error
+    if content.count(b",") > MAX_RECORD_VALUES:
+        raise RecordError(f"{name}: more than {MAX_RECORD_VALUES:,} values, which no record has")
+    return content
 
 
 def _validated(path: Path, kind: type[AnyRow], content: bytes) -> AnyRow:
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise RecordError(f"{path.name}: {field}: {first['msg']}") from error
+        raise RecordError(f"{printable(path.name)}: {first_fault(error, 'the file')}") from error
 
 
 def _without_checksum(path: Path, content: bytes) -> bytes:
@@ -465,9 +489,9 @@ def _unwritable(path: Path, error: OSError) -> StorageError:
 def slug(name: str) -> str:
     """A file name for any name: itself if it is a plain one, else its plain letters and a hash of the whole.
 
-    Two names never share a slug, not on file systems that ignore case either.
+    Two names never share a slug, not on file systems that ignore case either, and none is that of a device.
     """
-    if re.fullmatch(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*", name) and len(name) <= 80 and "--" not in name:
+    if _PLAIN.fullmatch(name) and len(name) <= 80 and "--" not in name and not _DEVICE.fullmatch(name):
         return name
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
     return f"{plain or 'name'}--{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"

@@ -187,10 +187,10 @@ def _pretended(rows: Sequence[FitRow], predictor: str) -> str:
                 markdown_cell(row.family),
                 markdown_cell(row.model),
                 f"{row.truth:.2f}",
-                _bits(row.predictions[predictor]),
+                _bits(row.predictions.get(predictor)),
                 interval(row, "80"),
                 interval(row, "90"),
-                _bits(row.predictions["the mean"]),
+                _bits(row.predictions.get("the mean")),
             )
             for row in rows
         ],

@@ -10,12 +10,14 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ValidationError
 
 from bench.errors import UsageError
 from bench.fits import FitRecord, ProblemName
 from bench.probe_records import ProbeRecord
 from bench.progress import Progress
 from bench.provenance import Start
+from bench.records import first_fault
 from bench.store import RejectedFile, Store, StoredProbe
 from proxies.features import DEFAULT_ESTIMATOR, Cells, Left, cells, feature_names
 from proxies.fits import fit, key_of
@@ -236,7 +238,12 @@ def fit_one(request: FitRequest, name: ProblemName, target: str, store: Store) -
     found = store.fit(key)
     if found is not None:
         return FitOutcome(path=store.fit_path(key), record=found, problem=problem, was_there=True)
-    record = fit(problem, key, command=_command(request, name, target), start=start, before=before)
+    try:
+        record = fit(problem, key, command=_command(request, name, target), start=start, before=before)
+    except ValidationError as error:
+        fault = first_fault(error, "the fit")
+        reason = f"its numbers are beyond those of a record ({fault}); look for an outlier in what it is fitted on"
+        return RefusedFit(problem=name, target=target, reason=reason)
     return FitOutcome(path=store.write_fit(record), record=record, problem=problem, was_there=False)
 
 

@@ -140,7 +140,7 @@ def closed_picture(fits: Sequence[StoredFit]) -> bytes:
 
 def _draw_fit(axes: Axes, record: FitRecord, styles: dict[str, tuple[str, str]]) -> None:
     predictor = ON_TRIAL[record.key.problem]
-    points = [(row, said) for row in record.rows if (said := row.predictions[predictor]) is not None]
+    points = [(row, said) for row in record.rows if (said := row.predictions.get(predictor)) is not None]
     for row, said in points:
         colour, marker = styles[row.family]
         between = row.intervals.get(predictor, {}).get("80")

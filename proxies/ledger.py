@@ -16,7 +16,7 @@ from bench.completions import Mode
 from bench.errors import RecordError, StorageError, UsageError
 from bench.fits import FitRecord, LedgerEntry, Prediction
 from bench.performance import PerformanceRecord
-from bench.records import rounded
+from bench.records import first_fault, rounded
 from bench.store import StoredPerformance, write_whole
 from proxies.fits import predict
 from proxies.validation import Predictor, Problem
@@ -194,9 +194,7 @@ def _lines(path: Path) -> list[tuple[bytes, LedgerEntry]]:
         try:
             entry = LedgerEntry.model_validate_json(line)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(map(str, first["loc"])) or "the line"
-            raise RecordError(f"{path}, line {number}: {field}: {first['msg']}") from error
+            raise RecordError(f"{path}, line {number}: {first_fault(error, 'the line')}") from error
         if entry.previous_sha256 != previous:
             raise RecordError(
                 f"{path}, line {number}: it follows another line than it was written behind; a line before it was "

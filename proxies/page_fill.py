@@ -204,7 +204,7 @@ class _Filler:
         predictor = comparison.predictor
         points = []
         for row in record.rows:
-            said = row.predictions[predictor]
+            said = row.predictions.get(predictor)
             if said is None:
                 continue
             between = row.intervals.get(predictor, {}).get("80")

@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Callable
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from bench.completions import Mode, Reply
 from bench.escape import printable
+from bench.records import first_fault
 
 MAX_REPLY_BYTES = 8 << 20
 """No answer of a few hundred tokens comes near it."""
@@ -25,7 +26,7 @@ MAX_LABEL_CHARACTERS = 300
 """Of the name of a model and of a reason to finish; the rest is cut off."""
 
 MAX_INDEX = 1000
-"""Of a choice; one is asked for."""
+"""Of a choice, and how many there may be; one is asked for."""
 
 _NO_TEXT = {
     "length": (
@@ -83,7 +84,7 @@ AnyChoice = TypeVar("AnyChoice", bound=_Choice)
 
 
 class _Answer(_Lenient, Generic[AnyChoice]):
-    choices: Annotated[tuple[AnyChoice, ...], Field(min_length=1)]
+    choices: Annotated[tuple[AnyChoice, ...], Field(min_length=1, max_length=MAX_INDEX), FailFast()]
     model: str | None = None
 
 
@@ -110,7 +111,7 @@ class _ChoiceWithoutText(_Choice):
 
 
 class _AnswerWithoutText(_Lenient):
-    choices: Annotated[tuple[_ChoiceWithoutText, ...], Field(min_length=1)]
+    choices: Annotated[tuple[_ChoiceWithoutText, ...], Field(min_length=1, max_length=MAX_INDEX), FailFast()]
 
 
 class _Envelope(_Lenient):
@@ -162,9 +163,7 @@ def _reply(body: bytes, mode: Mode, used: _Usage, redact: Callable[[str], str]) 
             chosen = _first(completion.choices)
             text, finish_reason, model = chosen.text, chosen.finish_reason, completion.model
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"])) or "the body"
-        raise InvalidReply(f"{field}: {first['msg']}") from None
+        raise InvalidReply(first_fault(error, "the body")) from None
     text = redact(text)
     if len(text) > MAX_TEXT_CHARACTERS:
         raise InvalidReply(f"a text of {len(text)} characters, which no answer has")

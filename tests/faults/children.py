@@ -24,6 +24,7 @@ PRELOADED = [
     "bench.cli",
     "bench.collect",
     "bench.conversion",
+    "bench.models",
     "bench.prompt_files",
     "bench.query",
     "bench.run",
@@ -33,6 +34,7 @@ PRELOADED = [
     "bench.terminal_fit",
     "bench.terminal_leaderboard",
     "bench.terminal_performance",
+    "gguf",
     "openai.resources.chat.completions",
     "openai.resources.completions",
     "proxies.estimating",
@@ -45,6 +47,9 @@ PRELOADED = [
     "proxies.predicting",
     "tests.faults.children",
     "tests.faults.killing",
+    "transformers.modeling_gguf_pytorch_utils",
+    "transformers.models.gpt2.modeling_gpt2",
+    "transformers.models.llama.modeling_llama",
 ]
 KILLED = -signal.SIGKILL
 

@@ -1,0 +1,224 @@
+"""Fits of too few, equal, constant, missing and outlying numbers: refused in words, or finite through and through."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import proxies.fits
+from bench.fits import ProblemName
+from bench.store import Store
+from proxies.features import Cells
+from proxies.fit_report import write_fit_report
+from proxies.fitting import FitOutcome, FitRequest, RefusedFit, fit_one
+from proxies.frames import as_csv
+from tests.faults.children import cli, done
+from tests.faults.ledger import IS_FULL, Cases
+from tests.planted_zoo import frame, models, write_zoo
+
+PROBLEMS: tuple[ProblemName, ...] = ("models", "emergence", "cells")
+TARGET = "f0-m"
+NUMBER = re.compile(r"(?<![\w-])(nan|inf|infinity)(?![\w-])", re.IGNORECASE)
+
+
+@pytest.fixture(autouse=True)
+def few_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as for a large frame."""
+    monkeypatch.setattr(proxies.fits, "MANY_ROWS", 0)
+
+
+def of_models(n: int) -> pd.DataFrame:
+    """The first of them by size, so that families come in turn."""
+    names = [model.name for model in sorted(models(), key=lambda one: (one.n_parameters, one.name))]
+    rows = frame()
+    return rows[rows["model"].isin(names[:n])].reset_index(drop=True)
+
+
+def features(rows: pd.DataFrame) -> list[str]:
+    """The columns of numbers that emergence gives."""
+    known = {"accuracy", "n_answered", "chance", "ability", "repeats", "n_parameters", "n_shots", "n_bits", "n_blocks"}
+    return [name for name in rows.columns if name not in known and pd.api.types.is_float_dtype(rows[name])]
+
+
+def changed(change: Callable[[pd.DataFrame], Any]) -> pd.DataFrame:
+    rows = frame().copy()
+    change(rows)
+    return rows
+
+
+def set_all(names: Callable[[pd.DataFrame], list[str]] | list[str], value: float) -> Callable[[pd.DataFrame], None]:
+    def change(rows: pd.DataFrame) -> None:
+        for name in names(rows) if callable(names) else names:
+            rows[name] = value
+
+    return change
+
+
+def set_some(name: str, value: float, *, every: int = 0) -> Callable[[pd.DataFrame], None]:
+    """In one model, or in every so many-th row."""
+
+    def change(rows: pd.DataFrame) -> None:
+        rows.loc[rows.index % every == 0 if every else rows["model"] == "f3-s", name] = value
+
+    return change
+
+
+def one_family(rows: pd.DataFrame) -> None:
+    rows["family"] = "all of one"
+
+
+def two_families(rows: pd.DataFrame) -> None:
+    rows["family"] = np.where(rows["model"].str.startswith(("f0", "f1", "f2")), "one", "other")
+
+
+def copies(rows: pd.DataFrame) -> None:
+    """Every model has the numbers of the first."""
+    first = rows[rows["model"] == "f1-s"].reset_index(drop=True)
+    for _, group in rows.groupby("model"):
+        for name in (*features(rows), "accuracy", "ability"):
+            rows.loc[group.index, name] = np.resize(first[name].to_numpy(), len(group))
+
+
+def all_right(rows: pd.DataFrame) -> None:
+    rows["accuracy"], rows["ability"] = 1.0, rows["ability"].max()
+
+
+CHANGES: dict[str, Callable[[pd.DataFrame], Any]] = {
+    "equal features": set_all(features, 1.0),
+    "features of 0": set_all(features, 0.0),
+    "no features": set_all(features, math.nan),
+    "constant emergence": set_all(["emergence"], 3.0),
+    "constant answers": set_all(["accuracy", "ability"], 0.5),
+    "all right": all_right,
+    "no answers": set_all(["accuracy", "ability"], math.nan),
+    "equal features and constant answers": lambda rows: (
+        set_all(features, 1.0)(rows), set_all(["accuracy", "ability"], 0.5)(rows)
+    ),
+    "equal sizes": set_all(["n_parameters"], 1e7),
+    "sizes not known": set_all(["n_parameters"], math.nan),
+    "models of the same numbers": copies,
+    "one family": one_family,
+    "two families": two_families,
+    "emergence of a model not known": set_some("emergence", math.nan),
+    "emergence of half of the rows not known": set_some("emergence", math.nan, every=2),
+    "ability of a model not known": set_some("ability", math.nan),
+    "ability of half of the rows not known": set_some("ability", math.nan, every=2),
+    "emergence of a model a billion": set_some("emergence", 1e9),
+    "emergence of a model minus a billion": set_some("emergence", -1e9),
+    "one cell in fifty of a billion": set_some("emergence", 1e9, every=50),
+    "ability of a model far off": set_some("ability", 1e6),
+    "a size beyond all others": set_some("n_parameters", 1e18),
+    "a size of 1": set_some("n_parameters", 1.0),
+    "tiny differences": lambda rows: rows.update({name: 1.0 + 1e-12 * rows.index for name in features(rows)}),
+}  # fmt: skip
+
+
+FEW = ("one family", "two families", "no answers")
+REFUSED: dict[str, tuple[str, ...]] = {
+    "models": (*FEW, "constant answers", "equal features"),
+    "emergence": (*FEW, "constant emergence"),
+    "cells": ("constant answers", "no answers"),
+}
+"""What there is nothing to fit on in; the rest may be fitted."""
+
+
+def check(outcome: FitOutcome | RefusedFit, root: Path, *, is_refused: bool | None = None) -> str:
+    """Words, or finite numbers in the record and in the report on it."""
+    if isinstance(outcome, RefusedFit):
+        assert is_refused is not False, outcome.reason
+        assert len(outcome.reason.split()) >= 6 and outcome.reason.isprintable(), outcome.reason
+        assert not NUMBER.search(outcome.reason), outcome.reason
+        return outcome.reason
+    assert is_refused is not True, "fitted"
+    json.loads(outcome.path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in the record"))
+    (stored,), rejected = Store(root).fits()
+    assert not rejected and stored.record == outcome.record
+    for path in write_fit_report(Store(root)):
+        text = path.read_text()
+        assert not NUMBER.search(re.sub(r"<[^>]*>", " ", text)), path
+    for one in outcome.record.comparisons:
+        assert 0 < one.p_value <= 1 and one.verdict
+    return "fitted"
+
+
+def fitted(rows: pd.DataFrame, name: ProblemName, root: Path) -> FitOutcome | RefusedFit:
+    root.mkdir(parents=True, exist_ok=True)
+    request = FitRequest(results=root, given=Cells(frame=rows, excluded=()))
+    return fit_one(request, name, TARGET if name == "cells" else "all models", Store(root))
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_few_models_are_refused_with_their_number(cases: Cases, tmp_path: Path, name: ProblemName) -> None:
+    for n in dict.fromkeys((7, *map(int, cases.chosen([f"{n:02d}" for n in range(13)], quick=1)))):
+        with cases.case(f"{name} of {n} models"):
+            rows = of_models(n)
+            words = check(fitted(rows, name, tmp_path / str(n)), tmp_path / str(n))
+            if n < 8:
+                assert re.search(r"\d+ models? of \d+ famil|no performance of|tasks have its", words), words
+            if n < 8 and name != "cells":
+                assert words.startswith(f"{n} model") or f" {n} model" in words, words
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_odd_numbers_are_refused_or_give_finite_ones(cases: Cases, tmp_path: Path, name: ProblemName) -> None:
+    always = {"models": "constant answers", "emergence": "emergence of a model a billion", "cells": "one family"}[name]
+    for place, what in enumerate(dict.fromkeys((always, *cases.chosen(sorted(CHANGES), quick=0)))):
+        with cases.case(f"{name}: {what}"):
+            root = tmp_path / str(place)
+            words = check(fitted(changed(CHANGES[what]), name, root), root)
+            if what in REFUSED[name]:
+                assert words != "fitted"
+
+
+def _few(*arguments: str) -> None:
+    proxies.fits.MANY_ROWS = 0
+    cli(*arguments)
+
+
+@pytest.mark.parametrize("n_families", [0, 1, 4] if IS_FULL else [1])
+def test_the_commands_say_it_in_words(cases: Cases, tmp_path: Path, n_families: int) -> None:
+    """fit, estimate, leaderboard and features on a zoo that is too small, or just large enough."""
+    root = tmp_path / "results"
+    root.mkdir()
+    if n_families:
+        write_zoo(root, n_families)
+    else:
+        (root / "emergence").mkdir()
+    commands: dict[str, tuple[str, ...]] = {
+        "fit": ("fit", "--problem", "emergence", "--results", str(root)),
+        "fit as data": ("fit", "--problem", "models", "--results", str(root), "--json"),
+        "estimate": ("estimate", "f0-m", "--results", str(root)),
+        "leaderboard": ("leaderboard", "--results", str(root), "--out", str(tmp_path / "board.md"), "--json"),
+    }
+    for what, command in commands.items():
+        with cases.case(f"{what} of {n_families} families"):
+            log = tmp_path / what.replace(" ", "-")
+            is_answered = what == "leaderboard" or n_families == 4
+            refused = {"fit": 1, "estimate": 2}[command[0]] if not is_answered else 0  # 2: what was asked for cannot be
+            said = done(_few, *command, log=log, status=refused)
+            assert "Traceback" not in said and not NUMBER.search(said), said
+            assert is_answered or re.search(r"\d+ models? of|no model|nothing|needed|there is no|first", said), said
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "abc", "1e12", ""])
+def test_cells_from_a_file_are_checked_at_the_door(cases: Cases, tmp_path: Path, value: str) -> None:
+    path, results = tmp_path / "cells.csv", tmp_path / "results"
+    results.mkdir()
+    rows = frame(4).copy()
+    rows["emergence"] = rows["emergence"].astype(object)
+    rows.loc[5, "emergence"] = "@here@"
+    path.write_bytes(as_csv(rows).replace(b"@here@", value.encode()))
+    with cases.case(f"a cell of {value!r}"):
+        outcome = fit_one(FitRequest(results=results, cells=path), "emergence", "all models", Store(results))
+        if value in ("", "nan"):
+            check(outcome, results)
+        else:
+            assert isinstance(outcome, RefusedFit) and f"{path}: column emergence" in outcome.reason, outcome
