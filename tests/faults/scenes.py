@@ -204,7 +204,8 @@ def left_by(folder: Path) -> dict[str, Any]:
         if name.endswith(TIMED):
             found[name] = b""
         elif path.suffix == ".json":
-            found[name] = _without_times(json.loads(path.read_bytes()))
+            content = path.read_bytes()
+            found[name] = _without_times(json.loads(content.splitlines()[0] if ".units" in path.parts else content))
         elif path.suffix == ".jsonl" and path.name == "ledger.jsonl":
             found[name] = [_without_dates(json.loads(line)) for line in path.read_bytes().splitlines()]
         elif path.suffix == ".sqlite":
