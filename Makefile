@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SHELL := /bin/bash
 READY := $(VENV)/.ready
 
-.PHONY: demo test server-test browser-test long-test package-test ray-test faults mutations check licences lock docs bench leaderboard measure ladder calibrate clean
+.PHONY: demo test server-test browser-test long-test package-test ray-test faults mutations fuzz check licences lock docs bench leaderboard measure ladder calibrate clean
 
 # Everything by version and hash but torch, which is another file for every kind of accelerator.
 $(READY): pyproject.toml constraints.txt requirements.lock
@@ -63,6 +63,14 @@ faults: $(READY)
 # Takes one safeguard after the other out of a copy, and looks whether the battery notices.
 mutations: $(READY)
 	$(BIN)/python -m tests.faults.mutations
+
+# Looks for records, task files and replies that break their readers, an hour each; what it finds is kept in .fuzz/.
+SECONDS ?= 3600
+fuzz: $(READY)
+	$(PYTHON) -m venv .fuzz/venv
+	.fuzz/venv/bin/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
+	PYTHONPATH=.:$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])') \
+	  .fuzz/venv/bin/python -m tests.fuzz all --seconds $(SECONDS) --corpus .fuzz
 
 check: $(READY)
 	$(BIN)/ruff format --check .
