@@ -65,6 +65,8 @@ def paper(out: Path) -> dict[str, Any]:
         "seconds": sum(part["seconds"] for part in parts),
         "processor_seconds": sum(part["processor_seconds"] for part in parts),
         "max_rss_bytes": max(part["max_rss_bytes"] for part in parts),
+        "date": stored.record.provenance.date,
+        "commit": stored.record.provenance.commit,
         "n_conditions": len(stored.record.measurements),
         "n_lists": trained.n_sequences,
         "n_tokens_plain": trained.n_tokens_plain,
