@@ -7,7 +7,8 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test server-test browser-test long-test package-test ray-test faults mutations fuzz check licences lock docs bench leaderboard measure ladder calibrate clean
 
-# Everything by version and hash but torch, which is another file for every kind of accelerator.
+# Everything by version and hash but torch, which is another file for every kind of accelerator, and what pip fetches to
+# build the one package that comes as a source archive only (docopt).
 $(READY): pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
@@ -18,10 +19,11 @@ $(READY): pyproject.toml constraints.txt requirements.lock
 # The lock file anew, from the versions in constraints.txt. What torch brings stays out, but for two that are plain Python.
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9.8'
-	printf '%s\n' '# The tested set with hashes of every file of each version. Written by `make lock`.' > requirements.lock
+	printf '%s\n' '# The tested set with hashes of every file of each version. Written by `make lock`.' > requirements.new
 	printf '%s\n' networkx sympy | $(BIN)/uv pip compile pyproject.toml - --extra gguf --extra dev -c constraints.txt \
 	  --universal --python-version 3.11.5 --generate-hashes --no-header --no-annotate --quiet \
-	  --excludes <(printf '%s\n' torch pip) >> requirements.lock
+	  --excludes <(printf '%s\n' torch pip) >> requirements.new
+	mv requirements.new requirements.lock
 
 # The main job on real weights: fetch SmolLM2-135M, measure it with all controls, write records and a leaderboard.
 demo: $(READY)

@@ -7,6 +7,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated. H
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from bench.cli_query import query
 from bench.cli_service import guard_keys
 from bench.cli_zoo import zoo
 from bench.interruption import ending_on_signals
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     name="bench",
@@ -392,16 +395,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 command = typer.main.get_command(app)  # called by itself, the app takes the place of `sys.excepthook`
                 command(args=given, prog_name="bench")  # of `python -m bench` as well
             finally:
-                sys.stdout.flush()  # here, where a full disk can still be told of
+                if sys.stdout is not None:  # where it was closed from the beginning
+                    sys.stdout.flush()  # here, where a full disk can still be told of
         except BenchError as error:
             _fail(str(error), error.exit_status)
         except BrokenPipeError:  # as where click meets one: whoever reads has enough
             _discard_output()
             sys.exit(1)
-        except OSError as error:  # of what is printed: of files a StorageError tells
-            _discard_output()
-            where = error.filename or "cannot write to standard output"
-            _fail(f"{where}: {error.strerror or error}", 2)
+        except OSError as error:
+            if error.filename is not None or error.errno not in _NO_ROOM:
+                raise
+            _discard_output()  # of files a StorageError tells, so this is of what is printed
+            _fail(f"cannot write to standard output: {error.strerror}", 2)
 
 
 def _fail(message: str, status: int) -> NoReturn:

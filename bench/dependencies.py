@@ -15,7 +15,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -30,6 +30,9 @@ LICENCE_CHARACTERS = 60
 """Some packages put the whole text where the name belongs."""
 
 SERVICE_SECONDS = 120
+
+OWN_BUILDS = ("torch",)
+"""Not in the lock file, because there is another file for every kind of accelerator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +73,29 @@ ADVISORIES = (
 def installed(package: str = PACKAGE) -> dict[str, Distribution]:
     """What is installed of all that a package asks for, its extras included, by name; the package itself is not."""
     found: dict[str, Distribution] = {}
-    waiting = list(_asked_for(distribution(package), with_extras=True))
+    own = distribution(package)
+    waiting = list(_asked_for(own, own.metadata.get_all("Provides-Extra") or ()))
+    known = {canonicalize_name(package): set[str]()}
     while waiting:
-        name = canonicalize_name(waiting.pop())
-        if name in found or name == canonicalize_name(package):
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name in known and requirement.extras <= known[name]:
             continue
+        known[name] = known.get(name, set()) | requirement.extras
         try:
             found[name] = distribution(name)
         except PackageNotFoundError:  # of an extra that nobody asked for
             continue
-        waiting += _asked_for(found[name], with_extras=False)
+        waiting += _asked_for(found[name], requirement.extras)
+    found.pop(canonicalize_name(package), None)
     return dict(sorted(found.items()))
 
 
-def _asked_for(package: Distribution, *, with_extras: bool) -> Iterator[str]:
+def _asked_for(package: Distribution, extras: Iterable[str]) -> Iterator[Requirement]:
     for line in package.requires or ():
         requirement = Requirement(line)
-        extras = (package.metadata.get_all("Provides-Extra") or ()) if with_extras else ()
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
-            yield requirement.name
+            yield requirement
 
 
 def licence_of(package: Distribution) -> str:
@@ -139,7 +146,7 @@ def asked_of_the_service(lock: Path) -> tuple[list[str], int]:
 def audit(lock: Path | None) -> int:
     """Print what is known of the versions; the exit status."""
     own = {name: package.version for name, package in installed().items()}
-    versions = own if lock is None else locked(lock)
+    versions = own if lock is None else {name: own[name] for name in OWN_BUILDS if name in own} | locked(lock)
     found = weak(versions)
     print(f"{len(versions)} packages, {len(ADVISORIES)} advisories that are kept here: {len(found)} apply")
     if lock is None or find_spec("pip_audit") is None:

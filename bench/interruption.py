@@ -1,5 +1,7 @@
 """How a command ends on Ctrl-C and SIGTERM: within two seconds, with a line that says how to go on.
 
+A cluster that was started here is given the time that closing it takes; a second signal does not wait for it.
+
 The first signal raises `Interrupted` in the main thread, so that everything open is closed on the way out. A second one
 ends the process at once. Where the main thread does not hear the first, because it is inside a long computation that is
 not Python, or does not get out, because a disk does not answer, another thread ends the process for it: every write is
@@ -52,7 +54,7 @@ def ending_on_signals() -> Iterator[None]:
         yield
     except Interrupted as interruption:
         _tell()
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, or never there
             sys.stdout.flush()
         _end_at_once(int(interruption.args[0]))  # a second signal must not meet an interpreter half shut down
     finally:

@@ -267,9 +267,7 @@ class _Run:
                 for other in others:
                     self._keep_known(measurement, *other)
         if n_damaged := self.store.n_damaged_units:
-            self.progress.stage(
-                f"{n_damaged} measured conditions on disk were damaged and not used, but measured again"
-            )
+            self.progress.stage(f"conditions on disk that were damaged, not used and measured again: {n_damaged}")
         return tuple(self._outcome(record) for plan in plans for record in plan.records)
 
     def _weights(self, plan: _Plan, twin_seed: int | None) -> Weights:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import IO, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -69,6 +69,8 @@ EMERGENCE_FILES = "emergence/*/*.json"
 """Where emergence records lie in a results folder."""
 
 LOCK_FILE = ".reports.lock"
+LOCK_SECONDS = 60.0
+PAUSE_SECONDS = 0.02
 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 
@@ -171,8 +173,7 @@ class Store:
         except OSError as error:
             raise _unwritable(path, error) from error
         with file:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file, path)
             yield
 
     def record_path(self, key: RecordKey) -> Path:
@@ -456,10 +457,10 @@ def write_whole(path: Path, content: bytes) -> None:
         StorageError: the folder or the file cannot be written; an older file at `path` stays as it was. So does what is
             no file: a device such as /dev/null would be replaced by one.
     """
-    if path.exists() and not path.is_file():
-        raise StorageError(f"cannot write {path}: it is there, and not a regular file; choose another name")
     temporary = None
     try:
+        if path.exists() and not path.is_file():
+            raise StorageError(f"cannot write {path}: it is there, and not a regular file; choose another name")
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=".tmp")
         with open(descriptor, "wb") as file:
@@ -480,6 +481,28 @@ def write_whole(path: Path, content: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Take the lock of a file; it is free again when the file is closed or the process ends.
+
+    Raises:
+        StorageError: another process keeps it.
+    """
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise StorageError(
+                    f"{path}: another process has held this lock for {LOCK_SECONDS:.0f} s; try again"
+                ) from error
+        except OSError:  # a file system without locks
+            return
+        else:
+            return
+        time.sleep(PAUSE_SECONDS)
 
 
 def _unwritable(path: Path, error: OSError) -> StorageError:

@@ -204,10 +204,9 @@ class _Index:
         self._known = {}
         self._connection = sqlite3.connect(path, timeout=WAIT_SECONDS)
         self._connection.execute("PRAGMA trusted_schema=OFF")
+        self._connection.execute(_TABLE.replace("TABLE", "TABLE IF NOT EXISTS", 1))  # which is not kept with the schema
         shape = self._connection.execute("SELECT type, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-        if not shape:
-            self._connection.execute(_TABLE)
-        elif shape != [("table", _TABLE)]:
+        if shape != [("table", _TABLE)]:
             raise _Damaged("another schema")
         rows = self._connection.execute("SELECT path, stamp, digest, sha256 FROM digests")
         known = {row[:2]: _sound(row) for row in rows}

@@ -98,7 +98,7 @@ def append(
                 predictions=said, previous_sha256=previous,
             )  # fmt: skip
             before = path.read_bytes() if path.is_file() else b""
-            write_whole(path, before + entry.model_dump_json().encode() + b"\n")
+            write_whole(path.resolve(), before + entry.model_dump_json().encode() + b"\n")
     except Timeout as error:
         raise StorageError(
             f"{path}: another process has held the ledger for {LOCK_SECONDS:.0f} s; try again"

@@ -257,14 +257,10 @@ class ReplyCache:
                 connection.execute("COMMIT")
             elif shape != [("table", _TABLE)] or version != SCHEMA_VERSION:
                 raise _Damaged(f"it has another schema than version {SCHEMA_VERSION}")
+            _try_to_write(connection)
             verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise _Damaged(" ".join(str(verdict).split()))
-            connection.execute("BEGIN")
-            connection.execute(
-                f"PRAGMA user_version = {SCHEMA_VERSION}"
-            )  # a flipped bit in its head can forbid writing
-            connection.execute("ROLLBACK")
             return connection
         except BaseException as error:
             connection.close()
@@ -337,6 +333,18 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _try_to_write(connection: sqlite3.Connection) -> None:
+    """A flipped bit in the head of a file can forbid writing it. Where somebody else is writing, it does not."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if not _is_busy(error):
+            raise
+        return
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("ROLLBACK")
 
 
 def _readable_rows(path: Path) -> Iterator[tuple[str, ...]]:

@@ -134,7 +134,7 @@ def install(redact: Redactor) -> Callable[[], None]:
     """
     usual, unfilter = (sys.stdout, sys.stderr), install_filter(redact)
     install_excepthook(redact)
-    sys.stdout, sys.stderr = (cast(TextIO, RedactingStream(stream, redact)) for stream in usual)
+    sys.stdout, sys.stderr = (stream and cast(TextIO, RedactingStream(stream, redact)) for stream in usual)
 
     def undo() -> None:
         sys.stdout, sys.stderr = usual

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 IS_FULL = os.environ.get("FAULTS") == "full"
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
@@ -34,7 +36,7 @@ class Cases:
         self.rng = random.Random(f"{SEED}:{test}")
         self.n_injected = self.n_survived = self.n_lost = self.n_wrong = 0
         self.why_not: list[str] = []
-        self._first: tuple[str, Exception] | None = None
+        self._first: tuple[str, BaseException] | None = None
         self._began = time.monotonic()
 
     def n(self, *, quick: int, full: int) -> int:
@@ -51,14 +53,19 @@ class Cases:
         self.n_injected += n
         try:
             yield
-        except Exception as error:
+        except (Exception, pytest.fail.Exception) as error:
             if isinstance(error, Lost):
-                self.n_lost += 1
+                self.n_lost += n
             else:
-                self.n_wrong += 1
+                self.n_wrong += n
             self._first = self._first or (name, error)
         else:
             self.n_survived += n
+
+    def withdraw(self) -> None:
+        """The case that is under way turned out not to inject anything; it is not counted."""
+        self.n_injected -= 1
+        self.n_survived -= 1
 
     def not_run(self, why: str) -> None:
         """Something of this row cannot be done on this machine; the report says so."""

@@ -44,7 +44,12 @@ ROWS = {
             "all answered, scores as without faults, at most 1.5 requests a question",
             6000,
         ),
-        Row("G", "a server that enforces 20 requests a second", "nothing lost, at least 80 % of that rate", 500),
+        Row(
+            "G",
+            "a server that enforces 20 requests a second",
+            "nothing lost, at least 80 % of that rate where it is given, 70 % where it is found out",
+            500,
+        ),
         Row(
             "H",
             "caps on requests, tokens and money; usage not reported; unknown prices",

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -239,11 +240,21 @@ def _without_dates(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _rows(path: Path) -> list[tuple[str, ...]]:
     """What a database holds, without when and from which files it was made; nothing, where its table is not there."""
     table, columns = ("replies", "key, question, reply") if "replies" in path.name else ("digests", "path, digest")
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    with _copied(path) as copy, contextlib.closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",), path
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
             return []
         return [tuple(row) for row in connection.execute(f"SELECT {columns} FROM {table}")]
+
+
+@contextlib.contextmanager
+def _copied(path: Path) -> Iterator[Path]:
+    """A database with its side files, elsewhere: to open one is to recover it, which is up to the software."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in path.parent.glob(f"{path.name}*"):
+            if file.name.removeprefix(path.name) in ("", "-wal", "-journal"):
+                shutil.copyfile(file, Path(folder) / file.name)
+        yield Path(folder) / path.name
 
 
 def same(found: Mapping[str, Any], expected: Mapping[str, Any], what: str = "") -> None:
@@ -284,7 +295,7 @@ def check_nothing_torn(folder: Path, before: Mapping[str, Any], expected: Mappin
             assert content in (before.get(name), expected.get(name)), f"{name} is neither old nor new"
     for path in folder.rglob("replies.sqlite"):
         if _rows(path):
-            with contextlib.closing(sqlite3.connect(path)) as connection:
+            with _copied(path) as copy, contextlib.closing(sqlite3.connect(copy)) as connection:
                 for row in connection.execute("SELECT key, question, reply, sha256, created FROM replies"):
                     assert _sound(row, row[1]) is not None, f"a damaged row in {path}"
 

@@ -8,6 +8,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -193,7 +195,7 @@ def test_a_payload_stays_text_wherever_it_is_shown(cases: Cases, tmp_path: Path,
                 assert "half a character.json" in said and "half a character.json" in text
     if not IS_FULL:
         return
-    if CHROMIUM is None:
+    if CHROMIUM is None or find_spec("playwright") is None:
         cases.not_run("no Chromium: pages were parsed, not opened")
         return
     with cases.case(f"the page in a browser, {field}", n=0):
@@ -216,7 +218,7 @@ def _texts(markdown: str) -> Iterator[str]:
 
 def check_in_browser(file: Path) -> None:
     """Open the page and every panel of it: it asks for nothing, says nothing and runs nothing."""
-    playwright = pytest.importorskip("playwright.sync_api")
+    playwright = import_module("playwright.sync_api")
     arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     requests: list[str] = []
     said: list[str] = []
