@@ -69,7 +69,7 @@ def test_a_weak_version_is_named_and_ends_with_1(
     lock.write_text("h11==0.14.0 \\\n    --hash=sha256:" + "0" * 64 + "\nrich==15.0.0\n")
     assert audit(lock) == 1
     out, err = capsys.readouterr()
-    assert "2 packages" in out and "1 apply" in out and "was not asked" in out
+    assert "3 packages" in out and "1 apply" in out and "was not asked" in out
     assert err == "h11 0.14.0: CVE-2025-43859\n"
     lock.write_text("rich==15.0.0\n")
     assert audit(lock) == 0

@@ -473,7 +473,7 @@ def test_a_run_on_damaged_conditions_measures_them_again(cases: Cases, tmp_path:
                 name: _numbers(one) for name, one in sound.record.measurements.items()
             }
             assert again.record.summary == sound.record.summary
-            assert any("1 measured conditions on disk were damaged" in stage for stage in told.stages)
+            assert any("damaged, not used and measured again: 1" in stage for stage in told.stages)
 
 
 def _numbers(measurement: Measurement) -> dict[str, Any]:
