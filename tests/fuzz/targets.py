@@ -27,7 +27,7 @@ from tasks.check import check_file
 from tasks.files import TaskFileError, read_task_file
 from tests import strategies
 
-SECONDS = 2.0
+SECONDS = 10.0
 """Of processor time: inputs of some kilobytes take milliseconds."""
 
 MAX_MESSAGE = 1000
