@@ -10,9 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.provenance import Start
 from tests.faults import report
 from tests.faults.ledger import read
 
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--rows", default="", help="only these, such as ACD; nothing is kept then")
     parser.add_argument("--workers", type=int, default=2, help="processes that run tests")
     arguments = parser.parse_args()
+    start = Start.now()
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder) / "ledger.jsonl"
         ledger.touch()
@@ -42,8 +43,8 @@ def main() -> int:
         status = subprocess.run(command, cwd=ROOT, env=environment).returncode
         result = {
             "seed": arguments.seed,
-            "commit": commit_of_checkout(),
-            "date": datetime.now(UTC).date().isoformat(),
+            "commit": start.commit,
+            "date": start.date,
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python "
             f"{platform.python_version()}",
             "exit_status": status,
@@ -59,16 +60,6 @@ def main() -> int:
     for line in short:
         print(line, file=sys.stderr)
     return status or int(bool(short))
-
-
-def commit_of_checkout() -> str:
-    """The commit that is checked out, with "+" where files were changed since."""
-    git = ["git", "-C", str(ROOT)]
-    name = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True).stdout.strip()
-    is_clean = not subprocess.run(
-        [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
-    ).stdout.strip()
-    return name + ("" if is_clean else "+") if name else "unknown"
 
 
 if __name__ == "__main__":

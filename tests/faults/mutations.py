@@ -13,12 +13,12 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.provenance import Start
 from tests.faults import report
-from tests.faults.__main__ import ROOT, commit_of_checkout
+from tests.faults.__main__ import ROOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -570,6 +570,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.mutations", description=__doc__)
     parser.add_argument("--only", default="", help="those whose description holds this; nothing is kept then")
     only = parser.parse_args().only
+    start = Start.now()
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
@@ -584,7 +585,7 @@ def main() -> int:
                 print(f"{'caught by ' + mutation.row if caught else 'NOT CAUGHT'}: {mutation.what}", flush=True)
                 found.append({"what": mutation.what, "file": mutation.file, "row": mutation.row, "is_caught": caught})
     if not only:
-        result = {"commit": commit_of_checkout(), "date": datetime.now(UTC).date().isoformat(), "mutations": found}
+        result = {"commit": start.commit, "date": start.date, "mutations": found}
         report.RESULTS.mkdir(exist_ok=True)
         (report.RESULTS / "mutations.json").write_text(json.dumps(result, indent=1) + "\n")
         report.write()

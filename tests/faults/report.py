@@ -78,7 +78,7 @@ def _battery(result: Mapping[str, Any]) -> str:
     lines = [
         f"## Seed {result['seed']}",
         "",
-        f"Commit {result['commit']}, {result['date']}, {minutes:.1f} minutes, {result['machine']}.",
+        f"{_made(result)}, {minutes:.1f} minutes, {result['machine']}.",
         "",
         *_table(
             ("row", "what is injected", "what must hold", "asked for", *COUNTS, "seconds"),
@@ -109,7 +109,7 @@ def _mutations(result: Mapping[str, Any]) -> str:
         "## Can the battery fail?",
         "",
         f"Each of these changes takes one safeguard out of the software; the battery found {caught} of "
-        f"{len(result['mutations'])} (`make mutations`, commit {result['commit']}, {result['date']}).",
+        f"{len(result['mutations'])} (`make mutations`, {_made(result)}).",
         "",
         *_table(
             ("what was taken out", "file", "found by"),
@@ -117,6 +117,11 @@ def _mutations(result: Mapping[str, Any]) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _made(result: Mapping[str, Any]) -> str:
+    head, plus, changes = (result["commit"] or "unknown").partition("+")
+    return f"commit {head[:12]}{plus}{changes}, {result['date'][:10]}"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:

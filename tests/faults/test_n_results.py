@@ -28,6 +28,7 @@ from proxies.page import page
 from proxies.page_fill import page_data
 from tasks import RANKED_TASKS
 from tests import strategies
+from tests.bench.told import Told
 from tests.faults.children import cli, done
 from tests.faults.ledger import Cases
 from tests.fuzz.targets import check_message
@@ -42,16 +43,6 @@ MUTATED = ("emergence", "performance", "estimate", "fit", "probe", "calibration-
 
 ALWAYS = ("1e300", "a field too many", "a field whose name goes on", "many unknown fields")
 """One for each part, also in the default suite."""
-
-
-class Quiet:
-    """Progress that nobody sees."""
-
-    def stage(self, text: str) -> None: ...
-
-    def plan(self, n_units: int) -> None: ...
-
-    def block(self, text: str) -> None: ...
 
 
 def edited(*path: str | int, to: Any) -> Callable[[bytes], bytes]:
@@ -241,7 +232,7 @@ def test_a_hostile_file_is_named_with_its_field_and_the_others_are_ranked(
 ) -> None:
     root = tmp_path / "results"
     good(root)
-    write_leaderboard(read_board(Store(root), Quiet()), root, tmp_path / "a.md")
+    write_leaderboard(read_board(Store(root), Told()), root, tmp_path / "a.md")
     known = {name: ("emergence", *rest) for name, rest in EMERGENCE.items()} | OTHERS
     names = cases.chosen(sorted(known)[part::4], quick=6)
     names = list(dict.fromkeys((ALWAYS[part], *(name for name in names if name not in ALWAYS))))
@@ -313,7 +304,7 @@ def test_a_mutated_file_is_rejected_or_does_no_harm(cases: Cases, tmp_path: Path
 def check_shown(root: Path, out: Path) -> None:
     """Everything that is made of results can be made, holds no NaN, and has the good models in it."""
     store = Store(root)
-    board = read_board(store, Quiet())
+    board = read_board(store, Told())
     write_leaderboard(board, root, out / "leaderboard.md")
     rows = rows_as_data(board)
     assert {*GOOD} <= {row["model"]["name"] for row in rows}
@@ -321,7 +312,7 @@ def check_shown(root: Path, out: Path) -> None:
     text = (out / "leaderboard.md").read_text()
     assert not [letter for letter in text if letter != "\n" and printable(f"x{letter}x") != f"x{letter}x"]
     assert " nan" not in text.lower() and " inf " not in text.lower()
-    written = page(page_data(board, store, out / "page.html", Quiet()))
+    written = page(page_data(board, store, out / "page.html", Told()))
     assert "NaN" not in written.partition("application/json")[2].partition("</script>")[0]
     shown = Console(file=io.StringIO(), width=200)
     for table in leaderboard_tables(board, View()):
@@ -329,7 +320,7 @@ def check_shown(root: Path, out: Path) -> None:
     for form in ("csv", "hf", "lm-eval"):
         if form != "lm-eval" or list(root.glob("performance/*/*.json")):
             with contextlib.suppress(BenchError):
-                export(ExportRequest(results=root, format=form, out=out / f"export-{form}"), Quiet())  # type: ignore[arg-type]
+                export(ExportRequest(results=root, format=form, out=out / f"export-{form}"), Told())  # type: ignore[arg-type]
 
 
 ODD: dict[str, Callable[[bytes], bytes]] = {
@@ -405,6 +396,6 @@ def test_two_files_of_one_key_count_once(cases: Cases, tmp_path: Path) -> None:
             copy = root / "emergence" / "copied" / "x.json"
             copy.parent.mkdir()
             copy.write_bytes(change((root / first.path).read_bytes()))
-            rows = rows_as_data(read_board(store, Quiet()))
+            rows = rows_as_data(read_board(store, Told()))
             assert sorted(row["model"]["name"] for row in rows) == sorted(GOOD)
             assert all(row["seeds"] == [0] or tuple(row["seeds"]) == (0,) for row in rows)
