@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -56,38 +55,38 @@ def work_folder_beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-@contextmanager
-def exclusive(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock file `path` while the block runs; a killed process lets go of it.
+def install(built: Path, target: Path) -> None:
+    """Give the finished folder `built` its place, in one step; if another process was first, its folder stays.
 
-    Args:
-        wait: for another process to let go; False to give up at once.
+    What it holds is on the disk before it has its name, lest a power cut leave a folder of empty files.
 
     Raises:
-        StorageError: another process holds it, or it cannot be written.
+        StorageError: it cannot be written to the end, or not be put there.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path} ({error.strerror or error}); set BENCH_CACHE to another folder"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise StorageError(f"another process is at work in {path.parent}; let it finish") from error
-        yield
-
-
-def install(built: Path, target: Path) -> None:
-    """Give the finished folder `built` its place, in one step; if another process was first, its folder stays."""
-    try:
+        _sync_tree(built)
         built.rename(target)
+        sync(target.parent)
     except OSError as error:
         if not target.is_dir():
             raise StorageError(f"cannot put the finished {target} in its place ({error.strerror or error})") from error
+
+
+def _sync_tree(folder: Path) -> None:
+    """Every file and folder below, and the folder itself after all that it names."""
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync(Path(place, name))
+        sync(Path(place))
+
+
+def sync(path: Path) -> None:
+    """Return when the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove_stale_work(parent: Path) -> None:

@@ -286,17 +286,16 @@ def _estimate(name: str, out: Path, mode: str, family: str | None, *, is_quiet: 
 
 
 def _rebuild(out: Path, board: Path, html: Path | None) -> Board:
-    from bench.cli_leaderboard import write_files, write_page
+    from bench.cli_leaderboard import write_files
     from bench.store import Store
     from bench.terminal import Bars
     from proxies.board import read_board
 
     store = Store(out)
-    with Bars("records") as bars:
-        found = read_board(store, bars)
-    write_files(found, out, board)
-    if html is not None:
-        write_page(found, store, html)
+    with store.alone():
+        with Bars("records") as bars:
+            found = read_board(store, bars)
+        write_files(found, store, board, html)
     return found
 
 

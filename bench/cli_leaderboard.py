@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -74,21 +75,24 @@ def leaderboard(
             f"there is no results folder {results}; run `bench run MODEL` first, or name one with --results"
         )
     store = Store(results)
-    with Bars("records") as bars:
-        board = read_board(store, bars, verify=check)
-    for file in board.rejected:
-        remark(f"left out: {file.path}: {file.reason}")
-    shown = board
-    if tasks is not None:
-        from bench.task_names import find_tasks
+    with contextlib.nullcontext() if check else store.alone():
+        with Bars("records") as bars:
+            board = read_board(store, bars, verify=check)
+        for file in board.rejected:
+            remark(f"left out: {file.path}: {file.reason}")
+        shown = board
+        if tasks is not None:
+            from bench.task_names import find_tasks
 
-        names = tuple(dict.fromkeys(task.name for task in find_tasks(task_names(tasks, "", None))))
-        shown = board_of(board.stored, performances=board.performances, tasks=names)
-    kinds = ("measured",) if measured else ("measured", "estimated")
-    view = View(family=family, measured_only=measured, sort=sort.value, reverse=reverse)
-    families = sorted({entry.family for table in shown.tables for entry in table.entries})
-    if family is not None and family not in families:
-        raise UsageError(f"--family: no row is of '{family[:80]}'; there are {', '.join(families) or 'none'}")
+            names = tuple(dict.fromkeys(task.name for task in find_tasks(task_names(tasks, "", None))))
+            shown = board_of(board.stored, performances=board.performances, tasks=names)
+        kinds = ("measured",) if measured else ("measured", "estimated")
+        view = View(family=family, measured_only=measured, sort=sort.value, reverse=reverse)
+        families = sorted({entry.family for table in shown.tables for entry in table.entries})
+        if family is not None and family not in families:
+            raise UsageError(f"--family: no row is of '{family[:80]}'; there are {', '.join(families) or 'none'}")
+        if not check:
+            write_files(board, store, out, html)
     if check:
         old = stale(board, results, out)
         if old:
@@ -96,10 +100,6 @@ def leaderboard(
                 f"{', '.join(map(str, old))}: not what the records in {results} give; rebuild with `bench leaderboard`"
             )
         remark(f"{out}: up to date, {len(board.stored)} records")
-    else:
-        write_files(board, results, out)
-    if html is not None and not check:
-        write_page(board, store, html)
     if as_json:
         rows = rows_as_data(shown)
         print_json([row for row in rows if family in (None, row["family"]) and row["kind"] in kinds])
@@ -107,20 +107,21 @@ def leaderboard(
         print_tables(leaderboard_tables(shown, view))
 
 
-def write_files(board: Board, results: Path, out: Path) -> None:
-    """Write the leaderboard and what lies beside it, as far as it has changed, and say what was done."""
+def write_files(board: Board, store: Store, out: Path, html: Path | None) -> None:
+    """Write the leaderboard, what lies beside it as far as it has changed, and the page; say what was done."""
     from bench.terminal import remark
     from proxies.leaderboard_files import write_leaderboard
 
-    changed = write_leaderboard(board, results, out)
+    changed = write_leaderboard(board, store.root, out)
     for path in changed:
         remark(f"{path}: {'written' if path.exists() else 'removed, nothing is left to show'}")
     if out not in changed:
         remark(f"{out}: up to date, {len(board.stored)} records")
+    if html is not None:
+        _write_page(board, store, html)
 
 
-def write_page(board: Board, store: Store, path: Path) -> None:
-    """Write the leaderboard as one page for a browser."""
+def _write_page(board: Board, store: Store, path: Path) -> None:
     from bench.store import write_whole
     from bench.terminal import Bars, remark
     from proxies.page import page

@@ -5,7 +5,6 @@ Every answer is kept as soon as it is there, so a killed run asks nothing twice.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import re
@@ -30,10 +29,11 @@ from bench.api.budget import Budget, Estimate
 from bench.api.cache import ReplyCache
 from bench.api.failures import BudgetReached, ServiceError
 from bench.api.keys import ReplyKey
+from bench.cache import sha256_of
 from bench.completions import MODES, Failure, Mode, Reply, Request, Sampling, total_tokens
 from bench.errors import RecordError, UsageError
 from bench.escape import printable
-from bench.performance import FailedReply
+from bench.performance import FailedReply, sha256
 from bench.progress import Progress
 from bench.provenance import Start, provenance
 from bench.records import ModelInfo
@@ -325,7 +325,7 @@ def _key(request: CollectRequest, target: Target) -> TextKey:
         files_sha256=target.files_sha256,
         dtype=request.dtype if target.identity else None,
         mode=request.mode,
-        prompts_sha256=_sha256(json.dumps(request.prompts).encode()),
+        prompts_sha256=sha256(json.dumps(request.prompts).encode()),
         n_prompts=len(request.prompts),
         with_prompts=request.with_prompts,
         first_sentence=request.first_sentence,
@@ -390,8 +390,8 @@ def _found(path: Path, key: TextKey) -> TextRecord | None:
     if record.key != key:
         differing = [name for name in TextKey.model_fields if getattr(record.key, name) != getattr(key, name)]
         raise UsageError(f"{path} is of another collection (other {', '.join(differing)}); {remedy}")
-    contents = [file.read_bytes() if file.is_file() else b"" for file in files[:2]]
-    are_whole = [_sha256(content) for content in contents] == [record.text_sha256, record.samples_sha256]
+    found = [sha256_of(file) if file.is_file() else None for file in files[:2]]
+    are_whole = found == [record.text_sha256, record.samples_sha256]
     return record if are_whole else None
 
 
@@ -467,8 +467,8 @@ def _record(
         key=key,
         model=info,
         returned_models=tuple(sorted({sample.returned_model for sample in answered if sample.returned_model})),
-        text_sha256=_sha256(text),
-        samples_sha256=_sha256(_as_lines(samples)),
+        text_sha256=sha256(text),
+        samples_sha256=sha256(_as_lines(samples)),
         n_answered=len(answered),
         n_failed=n_failed,
         n_not_asked=len(samples) - len(answered) - n_failed,
@@ -509,7 +509,3 @@ def _equivalent_command(request: CollectRequest, key: TextKey) -> str:
         variable = request.service.key_variable
         command += [] if variable is None else ["--api-key-env", variable]
     return shlex.join(command)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

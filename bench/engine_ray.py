@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import math
 import os
 import signal
 import socket
@@ -28,7 +29,7 @@ import ray
 import torch
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from bench.cache import cache_folder, exclusive
+from bench.cache import cache_folder
 from bench.catalog import CATALOG
 from bench.engine import (
     EngineOptions,
@@ -44,6 +45,7 @@ from bench.engine import (
 from bench.errors import BenchError, EngineError, ModelError, UsageError
 from bench.fetch import fetch
 from bench.interruption import tidying_takes
+from bench.locks import exclusive
 from bench.models import LoadedModel
 from bench.progress import Progress
 from bench.provenance import library_versions
@@ -361,7 +363,7 @@ def _here(entry: ModelEntry) -> ModelEntry:
         )
     if not isinstance(source, FolderSource):
         digest = hashlib.sha256(repr(source).encode()).hexdigest()[:16]
-        with exclusive(cache_folder() / f".fetching-{digest}", wait=True):
+        with exclusive(cache_folder() / f".fetching-{digest}", seconds=math.inf):
             fetch(entry)
     return entry
 

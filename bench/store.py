@@ -14,24 +14,26 @@ results/calibration/{cases,coverage}/<estimator>/<case>.seed<seed>.<key>.json an
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
+from bench.cache import sync
 from bench.calibration.results import CaseKey, CaseResult, CostKey, CostResult, CoverageKey, CoverageResult
 from bench.errors import RecordError, StorageError
 from bench.escape import printable
 from bench.estimates import EstimateKey, EstimateRecord
 from bench.fits import FitKey, FitRecord
+from bench.locks import exclusive
 from bench.performance import PerformanceKey, PerformanceRecord, Sample, as_lines, sha256
 from bench.probe_records import ProbeKey, ProbeRecord
 from bench.records import EmergenceRecord, Measurement, RecordKey, Row, UnitKey, first_fault
@@ -41,6 +43,10 @@ MAX_RECORD_BYTES = 64 << 20
 
 MAX_RECORD_VALUES = 500_000
 """Twenty times the largest record; a value of a type that does not belong there takes up to kilobytes of memory."""
+
+MAX_SAMPLES_BYTES = 256 << 20
+MAX_SAMPLES = 500_000
+"""Lines of a samples file; 10,000 questions at a dozen numbers of shots are a fourth of it."""
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 Keyed = TypeVar(
@@ -69,8 +75,6 @@ EMERGENCE_FILES = "emergence/*/*.json"
 """Where emergence records lie in a results folder."""
 
 LOCK_FILE = ".reports.lock"
-LOCK_SECONDS = 60.0
-PAUSE_SECONDS = 0.02
 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 
@@ -161,19 +165,15 @@ class Store:
         """No other process is in such a block of this folder meanwhile; one that was killed is no longer in it.
 
         What is made of all records is read and written in such a block, lest it be replaced by what another process
-        has made of fewer.
+        has made of fewer. Where nothing can be written, nothing can be replaced either.
 
         Raises:
-            StorageError: the folder cannot be written.
+            StorageError: another process does not let go.
         """
-        path = self.root / LOCK_FILE
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            file = path.open("ab")
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        with file:
-            _lock(file, path)
+        if self.root.is_dir() and not os.access(self.root, os.W_OK):
+            yield
+            return
+        with exclusive(self.root / LOCK_FILE):
             yield
 
     def record_path(self, key: RecordKey) -> Path:
@@ -195,7 +195,7 @@ class Store:
         """A condition measured before, or None. A damaged one is counted, and will be measured again."""
         path = self._unit_path(key)
         try:
-            unit = _validated(path, Measurement, _without_checksum(path, _content(path)))
+            unit = _validated(path, Measurement, _without_checksum(path, read_content(path)))
         except FileNotFoundError:
             return None
         except RecordError:
@@ -224,8 +224,8 @@ class Store:
         record = _answer(path, PerformanceRecord, key)
         if record is None:
             return None
-        with contextlib.suppress(OSError):
-            if sha256(samples_path(path).read_bytes()) == record.samples_sha256:
+        with contextlib.suppress(FileNotFoundError, RecordError):
+            if sha256(read_samples(samples_path(path))) == record.samples_sha256:
                 return record
         return None
 
@@ -361,17 +361,44 @@ class Store:
         Raises:
             StorageError: the folder or the file cannot be written, or is not in here.
         """
-        if not path.parent.resolve().is_relative_to(self.root.resolve()):
-            raise StorageError(
-                f"cannot write {path}: a link leads out of {self.root} there, to {path.parent.resolve()}; put a folder "
-                "in its place, or name the folder it leads to with --out"
-            )
+        check_inside(self.root, path, path.parent)
         write_whole(path, content)
+
+
+def check_inside(root: Path, path: Path, followed: Path) -> None:
+    """See that no link leads out of a results folder.
+
+    Args:
+        path: what is to be written.
+        followed: the part of it in which links are followed.
+
+    Raises:
+        StorageError: one does.
+    """
+    if not followed.resolve().is_relative_to(root.resolve()):
+        kind = "file" if followed == path else "folder"
+        raise StorageError(
+            f"cannot write {path}: a link leads out of {root} there, to {followed.resolve()}; put a {kind} in its "
+            "place, or name the folder it leads to with --out"
+        )
 
 
 def samples_path(record: Path) -> Path:
     """The samples file beside a performance record."""
     return record.with_suffix(".samples.jsonl")
+
+
+def read_samples(path: Path) -> bytes:
+    """The bytes of a samples file of a results folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RecordError: it cannot be one.
+    """
+    content = read_bounded(path, MAX_SAMPLES_BYTES, "samples file")
+    if content.count(b"\n") > MAX_SAMPLES:
+        raise RecordError(f"{printable(path.name)}: more than {MAX_SAMPLES:,} lines, which no samples file has")
+    return content
 
 
 def _answer(path: Path, kind: type[Keyed], key: AnyKey) -> Keyed | None:
@@ -404,30 +431,42 @@ def read_row(path: Path, kind: type[AnyRow]) -> AnyRow:
         FileNotFoundError: there is none.
         RecordError: it is not a valid `kind`; the message names the field.
     """
-    return _validated(path, kind, _content(path))
+    return _validated(path, kind, read_content(path))
 
 
-def _content(path: Path) -> bytes:
-    """The bytes of a file that may be a record.
+def read_bounded(path: Path, most_bytes: int, what: str) -> bytes:
+    """The bytes of a file of a results folder, which may be anybody's.
+
+    Args:
+        what: it should be, for the message.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RecordError: it is no regular file, larger than that, or cannot be read.
+    """
+    name = printable(path.name)
+    try:
+        if not stat.S_ISREG((status := path.stat()).st_mode):
+            raise RecordError(f"{name}: not a regular file")
+        if status.st_size > most_bytes:
+            raise RecordError(f"{name}: larger than {most_bytes >> 20} MB, which no {what} is")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RecordError(f"{name}: {error.strerror}") from error
+
+
+def read_content(path: Path, what: str = "record") -> bytes:
+    """The bytes of a file that may be a record, or lines of JSON that together are no larger than one.
 
     Raises:
         FileNotFoundError: there is none.
         RecordError: it cannot be one.
     """
-    name = printable(path.name)
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise RecordError(f"{name}: not a regular file")
-        if size > MAX_RECORD_BYTES:
-            raise RecordError(f"{name}: larger than {MAX_RECORD_BYTES >> 20} MB, which no record is")
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RecordError(f"{name}: {error.strerror}") from error
+    content = read_bounded(path, MAX_RECORD_BYTES, what)
     if content.count(b",") > MAX_RECORD_VALUES:
-        raise RecordError(f"{name}: more than {MAX_RECORD_VALUES:,} values, which no record has")
+        raise RecordError(f"{printable(path.name)}: more than {MAX_RECORD_VALUES:,} values, which no {what} has")
     return content
 
 
@@ -470,39 +509,13 @@ def write_whole(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
         temporary = None
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    """Take the lock of a file; it is free again when the file is closed or the process ends.
-
-    Raises:
-        StorageError: another process keeps it.
-    """
-    until = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > until:
-                raise StorageError(
-                    f"{path}: another process has held this lock for {LOCK_SECONDS:.0f} s; try again"
-                ) from error
-        except OSError:  # a file system without locks
-            return
-        else:
-            return
-        time.sleep(PAUSE_SECONDS)
 
 
 def _unwritable(path: Path, error: OSError) -> StorageError:

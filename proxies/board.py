@@ -108,4 +108,7 @@ def why_not_ranked(record: Digest, tasks: Sequence[str] = RANKED_TASKS) -> str:
             f"{record.key.estimator} refused {last.refused_cells} of the cells that emergence at the last shot needs: "
             f"{record.refusal}"
         )
-    return f"incomplete or superseded: a row needs the newest version of {', '.join(tasks)} at one seed"
+    return (
+        f"incomplete or superseded: a row needs {', '.join(tasks)} at one seed, each in the version that is ranked: "
+        "that of this software, or that of most models where no record has it"
+    )

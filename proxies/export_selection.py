@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,9 +20,9 @@ from bench.escape import printable
 from bench.performance import Cell, PerformanceKey, Sample
 from bench.performance import sha256 as sha256_of
 from bench.progress import Progress
-from bench.records import ModelInfo, rounded
+from bench.records import ModelInfo, first_fault, rounded
 from bench.sources import quoted
-from bench.store import Store, StoredPerformance, samples_path, slug
+from bench.store import Store, StoredPerformance, read_samples, samples_path, slug
 from proxies.board import Board, read_board
 from proxies.leaderboard import rows_as_data
 
@@ -200,18 +201,18 @@ def samples_of(results: Path, stored: StoredPerformance) -> dict[int, list[Sampl
     """
     path = samples_path(results / stored.path)
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = read_samples(path)
+    except FileNotFoundError as error:
         raise RecordError(f"{path.name}: {error.strerror}") from error
     if sha256_of(content) != stored.record.samples_sha256:
         raise RecordError(f"{path.name}: not the samples that the record was counted from")
     found: dict[int, list[Sample]] = {}
-    try:
-        for line in content.splitlines():
+    for number, line in enumerate(io.BytesIO(content), 1):
+        try:
             sample = Sample.model_validate_json(line)
-            found.setdefault(sample.n_shots, []).append(sample)
-    except ValidationError as error:
-        raise RecordError(f"{path.name}: a line of it is no sample") from error
+        except ValidationError as error:
+            raise RecordError(f"{path.name}:{number}: {first_fault(error, 'the line')}") from error
+        found.setdefault(sample.n_shots, []).append(sample)
     for cell in stored.record.cells:
         samples = found.get(cell.n_shots, [])
         n_correct = sum(sample.is_correct is True for sample in samples)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from bench.completions import Mode
-from bench.errors import RecordError, StorageError, UsageError
+from bench.errors import RecordError, UsageError
 from bench.fits import FitRecord, LedgerEntry, Prediction
-from bench.performance import PerformanceRecord
+from bench.locks import exclusive
+from bench.performance import PerformanceRecord, sha256
 from bench.records import first_fault, rounded
-from bench.store import StoredPerformance, write_whole
+from bench.store import StoredPerformance, check_inside, read_content, write_whole
 from proxies.fits import predict
 from proxies.validation import Predictor, Problem
 
 FILE = "ledger.jsonl"
 BEGINNING = "0" * 64
-LOCK_SECONDS = 30.0
 NOTHING_NEW = "everything that {model} was not asked yet is predicted in the ledger; ask it, then `bench ledger`"
 
 
@@ -55,7 +54,7 @@ def read_ledger(root: Path) -> tuple[LedgerEntry, ...]:
     Raises:
         RecordError: a line is not valid, or one before it was changed or taken out; the message says which.
     """
-    return tuple(entry for _, entry in _lines(root / FILE))
+    return tuple(entry for _, entry in _lines(root / FILE, _content(root / FILE)))
 
 
 def predicted_cells(entries: Sequence[LedgerEntry], model: str, mode: str) -> set[tuple[str, int]]:
@@ -84,29 +83,20 @@ def append(
         StorageError: it cannot be written.
     """
     path = root / FILE
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".ledger.lock", timeout=LOCK_SECONDS):
-            lines = _lines(path)
-            known = predicted_cells([entry for _, entry in lines], model, mode)
-            said = tuple(one for one in said if (one.task_hash, one.n_shots) not in known)
-            if not said:
-                raise UsageError(NOTHING_NEW.format(model=model))
-            previous = _sha256(lines[-1][0]) if lines else BEGINNING
-            entry = LedgerEntry(
-                schema_version=1, date=date, model=model, mode=mode, predictor=predictor, fit_sha256=fit_sha256,
-                predictions=said, previous_sha256=previous,
-            )  # fmt: skip
-            before = path.read_bytes() if path.is_file() else b""
-            write_whole(path.resolve(), before + entry.model_dump_json().encode() + b"\n")
-    except Timeout as error:
-        raise StorageError(
-            f"{path}: another process has held the ledger for {LOCK_SECONDS:.0f} s; try again"
-        ) from error
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror}; choose another folder, or free space there"
-        ) from error
+    with exclusive(root / ".ledger.lock"):
+        before = _content(path)
+        lines = _lines(path, before)
+        known = predicted_cells([entry for _, entry in lines], model, mode)
+        said = tuple(one for one in said if (one.task_hash, one.n_shots) not in known)
+        if not said:
+            raise UsageError(NOTHING_NEW.format(model=model))
+        previous = sha256(lines[-1][0]) if lines else BEGINNING
+        entry = LedgerEntry(
+            schema_version=1, date=date, model=model, mode=mode, predictor=predictor, fit_sha256=fit_sha256,
+            predictions=said, previous_sha256=previous,
+        )  # fmt: skip
+        check_inside(root, path, path)
+        write_whole(path.resolve(), before + entry.model_dump_json().encode() + b"\n")
     return entry
 
 
@@ -182,15 +172,21 @@ def _measured(record: PerformanceRecord, prediction: Prediction) -> tuple[float,
     return None if cell is None or cell.accuracy is None else (cell.accuracy, record.provenance.date)
 
 
-def _lines(path: Path) -> list[tuple[bytes, LedgerEntry]]:
-    if not path.is_file():
-        return []
-    content = path.read_bytes()
+def _content(path: Path) -> bytes:
+    """The bytes of the ledger; none where there is none yet."""
+    try:
+        return read_content(path, "ledger")
+    except FileNotFoundError:
+        return b""
+
+
+def _lines(path: Path, content: bytes) -> list[tuple[bytes, LedgerEntry]]:
     if content and not content.endswith(b"\n"):
         raise RecordError(f"{path}: the last line is not whole, a write was cut off; delete that line")
     found: list[tuple[bytes, LedgerEntry]] = []
     previous = BEGINNING
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(io.BytesIO(content), 1):
+        line = line.removesuffix(b"\n").removesuffix(b"\r")
         try:
             entry = LedgerEntry.model_validate_json(line)
         except ValidationError as error:
@@ -200,13 +196,9 @@ def _lines(path: Path) -> list[tuple[bytes, LedgerEntry]]:
                 f"{path}, line {number}: it follows another line than it was written behind; a line before it was "
                 "changed or taken out, and a ledger proves nothing then; restore it from version control"
             )
-        previous = _sha256(line)
+        previous = sha256(line)
         found.append((line, entry))
     return found
-
-
-def _sha256(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
 
 
 def as_data(scored: Sequence[Scored]) -> list[dict[str, object]]:

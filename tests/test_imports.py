@@ -68,6 +68,7 @@ def test_proxies_see_plain_records_and_no_torch(path: Path) -> None:
         "bench.intervals",
         "bench.errors",
         "bench.escape",
+        "bench.locks",
         "bench.sources",
         "bench.suffixes",
     }

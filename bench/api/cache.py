@@ -7,7 +7,6 @@ file that is not such a cache is moved aside, whole, and the rows of it that can
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Annotated, Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -28,6 +27,7 @@ from bench.api.replies import MAX_LABEL_CHARACTERS, MAX_TEXT_CHARACTERS, MAX_TOK
 from bench.completions import Reply
 from bench.errors import StorageError
 from bench.escape import printable
+from bench.locks import Held, exclusive
 from bench.records import Row
 
 SCHEMA_VERSION = 1
@@ -39,6 +39,10 @@ TRY_SECONDS = 0.2
 """How long SQLite itself waits; it hears no signal meanwhile."""
 
 PAUSE_SECONDS = 0.02
+"""Between two tries."""
+
+LOCK_SECONDS = 600.0
+"""How long other processes are waited for that open the file: each looks through all of it."""
 
 MAX_ROW_BYTES = 64 << 20
 
@@ -98,11 +102,14 @@ class ReplyCache:
         self._damaged_keys: set[str] = set()
         self._lock = threading.RLock()  # one question may be looked up while another is kept
         self._is_closed = False
+        self._in_use = contextlib.ExitStack()
         self._connection, self._identity = self._opened()
         try:
-            with self._in_words():
-                self._in_use = self._name(".first").open("wb")
-                self.is_first = _is_locked(self._in_use)
+            try:
+                self._in_use.enter_context(exclusive(self._name(".first"), seconds=0))
+                self.is_first = True
+            except Held:
+                self.is_first = False
         except BaseException:
             self._connection.close()
             raise
@@ -215,7 +222,7 @@ class ReplyCache:
             raise StorageError(f"{self.path} is a folder, not a file of answers; name a file, or move the folder away")
         with self._in_words():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._alone():
+            with exclusive(self._name(".lock"), seconds=LOCK_SECONDS):  # nobody else opens, makes or moves the file
                 try:
                     connection = self._patiently(self._connected)
                 except _Damaged as damage:
@@ -231,13 +238,6 @@ class ReplyCache:
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other process opens, makes or moves the file meanwhile; a lock that a killed one held is free."""
-        with self._name(".lock").open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
     def _connected(self) -> sqlite3.Connection:
         """The file as a sound cache; made if there is none.
 
@@ -246,17 +246,18 @@ class ReplyCache:
         """
         connection = _connect(self.path)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
             shape = connection.execute("SELECT type, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if not shape and version == 0:
+            is_new = not shape and version == 0
+            if not is_new and (shape != [("table", _TABLE)] or version != SCHEMA_VERSION):  # before it is changed
+                raise _Damaged(f"it has another schema than version {SCHEMA_VERSION}")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            if is_new:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute(_TABLE)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 connection.execute("COMMIT")
-            elif shape != [("table", _TABLE)] or version != SCHEMA_VERSION:
-                raise _Damaged(f"it has another schema than version {SCHEMA_VERSION}")
             _try_to_write(connection)
             verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if verdict != "ok":
@@ -264,7 +265,8 @@ class ReplyCache:
             return connection
         except BaseException as error:
             connection.close()
-            if isinstance(error, sqlite3.DatabaseError) and self._is_damage(error):
+            is_damage = isinstance(error, sqlite3.DatabaseError) and self._is_damage(error)
+            if is_damage or isinstance(error, UnicodeDecodeError):  # in what SQLite says of a damaged schema
                 raise _Damaged(str(error)) from error
             raise
 
@@ -312,15 +314,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _is_locked(file: IO[bytes]) -> bool:
-    """Take the lock of a file, if nobody has it; it is free again when the file is closed or the process ends."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     """Used by one thread at a time, but not always by the one that opened it."""
     connection = sqlite3.connect(path, timeout=TRY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -349,7 +342,7 @@ def _try_to_write(connection: sqlite3.Connection) -> None:
 
 def _readable_rows(path: Path) -> Iterator[tuple[str, ...]]:
     """The sound rows of a damaged file, as far as it can be read."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(path)) as connection:
+    with contextlib.suppress(sqlite3.Error, UnicodeDecodeError), contextlib.closing(_connect(path)) as connection:
         rows = connection.execute("SELECT key, question, reply, sha256, created FROM replies NOT INDEXED")
         for row in rows:
             if isinstance(row[1], str) and _sound(row, row[1]) is not None:

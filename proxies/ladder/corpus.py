@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -11,8 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from bench.cache import cache_folder, exclusive, work_folder_beside
+from bench.cache import cache_folder, work_folder_beside
 from bench.errors import ModelError
+from bench.locks import exclusive
 from bench.store import write_whole
 from proxies.ladder.readers import LEAST_WORDS
 from proxies.ladder.sources import SOURCES, Source, download
@@ -90,7 +92,7 @@ def corpus(tell: Callable[[str], None] = print) -> Corpus:
     """
     stated = json.loads(MANIFEST.read_text(encoding="utf-8"))
     folder = ladder_folder() / f"corpus-{stated['train_sha256'][:12]}"
-    with exclusive(ladder_folder() / "corpus.lock", wait=True):  # a second process finds it built
+    with exclusive(ladder_folder() / "corpus.lock", seconds=math.inf):  # a second process finds it built
         if not folder.is_dir():
             built = build(folder, tell)
             if (built.train_sha256, built.held_out_sha256) != (stated["train_sha256"], stated["held_out_sha256"]):
@@ -115,7 +117,7 @@ def rebuild(tell: Callable[[str], None] = print) -> Corpus:
         ModelError: a package cannot be had.
         StorageError: the cache or the manifest cannot be written.
     """
-    with exclusive(ladder_folder() / "corpus.lock", wait=True):
+    with exclusive(ladder_folder() / "corpus.lock", seconds=math.inf):
         fresh = ladder_folder() / "corpus-new"
         shutil.rmtree(fresh, ignore_errors=True)
         built = build(fresh, tell)

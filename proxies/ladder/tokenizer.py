@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2TokenizerFast
 
-from bench.cache import exclusive
+from bench.locks import exclusive
 from bench.store import write_whole
 from proxies.ladder.corpus import Corpus, documents
 from proxies.ladder.sizes import CONTEXT_LENGTH, VOCABULARY_SIZE
@@ -87,7 +88,7 @@ def prepare(corpus: Corpus, tell: Callable[[str], None] = print) -> Prepared:
     Raises:
         StorageError: they cannot be written.
     """
-    with exclusive(corpus.folder.with_suffix(".lock"), wait=True):
+    with exclusive(corpus.folder.with_suffix(".lock"), seconds=math.inf):
         path = corpus.folder / "tokenizer.json"
         if not path.is_file():
             tell("training the tokenizer")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from bench.errors import RecordError, StorageError, UsageError
 from bench.fits import FitRecord, LedgerEntry, Prediction
+from bench.locks import Held, exclusive
 from bench.provenance import Start
 from bench.terminal_estimate import summary
 from proxies import ledger
@@ -168,10 +170,8 @@ def test_two_processes_keep_the_chain(tmp_path: Path) -> None:
 
 
 def test_a_held_lock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from filelock import FileLock
-
-    monkeypatch.setattr(ledger, "LOCK_SECONDS", 0.05)
-    with FileLock(tmp_path / ".ledger.lock"), pytest.raises(StorageError, match="another process has held the ledger"):
+    monkeypatch.setattr(ledger, "exclusive", partial(exclusive, seconds=0.05))
+    with exclusive(tmp_path / ".ledger.lock"), pytest.raises(Held, match="another process is at work in "):
         add(tmp_path)
     assert read_ledger(tmp_path) == ()
 
@@ -181,8 +181,19 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="choose another folder, or free space there"):
         add(tmp_path / "file" / "results")
     (tmp_path / FILE).mkdir()
-    with pytest.raises(StorageError, match="cannot write"):
-        add(tmp_path)
+    assert damage(tmp_path) == f"{FILE}: not a regular file"
+
+
+def test_a_link_out_of_the_folder_is_read_but_not_written_through(tmp_path: Path) -> None:
+    root, outside = tmp_path / "results", tmp_path / "outside.jsonl"
+    root.mkdir()
+    (root / FILE).symlink_to(outside)
+    with pytest.raises(StorageError, match="a link leads out of .* put a file in its place"):
+        add(root)
+    assert not outside.exists() and read_ledger(root) == ()
+    (root / FILE).unlink()
+    (root / FILE).symlink_to("inside.jsonl")
+    assert (add(root),) == read_ledger(root) and (root / "inside.jsonl").is_file() and (root / FILE).is_symlink()
 
 
 # Scores

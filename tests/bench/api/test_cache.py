@@ -160,7 +160,7 @@ def n_open(folder: Path) -> int:
 
 def test_a_cache_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "replies.sqlite.first").mkdir()
-    with pytest.raises(StorageError, match="cannot use .*replies.sqlite: Is a directory"):
+    with pytest.raises(StorageError, match="cannot write .*replies.sqlite.first: Is a directory"):
         ReplyCache(tmp_path / "replies.sqlite")
     (tmp_path / "text.sqlite").write_bytes(b"nothing " * 100)
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +10,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from bench.cache import exclusive
 from bench.catalog import resolve
-from bench.errors import ModelError, StorageError
+from bench.errors import ModelError
 from bench.models import load
 from proxies.ladder import publish as publishing
 from proxies.ladder import train
@@ -97,42 +93,3 @@ def test_rungs_are_named_by_size_and_step() -> None:
 def test_a_card_has_the_header_that_the_hub_reads() -> None:
     header = card(Rung(SIZES[0], N_STEPS), "2.000", stated_parts()).split("---\n")[1]
     assert "license: mit\n" in header and "library_name: transformers\n" in header
-
-
-HOLDING = """
-import sys, time
-from pathlib import Path
-from bench.cache import exclusive
-with exclusive(Path(sys.argv[1]), wait=False):
-    print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
-"""
-
-
-def held(path: Path, seconds: float) -> subprocess.Popen[str]:
-    """Another process that holds the lock."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDING, str(path), str(seconds)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
-    return process
-
-
-def test_a_second_process_is_sent_away_or_waits(tmp_path: Path) -> None:
-    path = tmp_path / "run" / "lock"
-    process = held(path, 1.0)
-    with pytest.raises(StorageError, match="another process is at work in .*run; let it finish"):
-        with exclusive(path, wait=False):
-            pass
-    began = time.monotonic()
-    with exclusive(path, wait=True):
-        assert process.communicate(timeout=10)[0] == ""
-        assert time.monotonic() - began < 10
-
-
-def test_a_killed_process_lets_go(tmp_path: Path) -> None:
-    process = held(tmp_path / "lock", 60)
-    process.kill()
-    process.communicate()
-    with exclusive(tmp_path / "lock", wait=False):
-        pass
