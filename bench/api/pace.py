@@ -17,7 +17,14 @@ HARD_CUT = 0.5
 """Of the rate, when nothing but refusals comes."""
 
 GROWTH_PER_SECOND = 1.02
-"""So that a rate that was cut takes about 5 s to be tried again."""
+"""So that half of what was lost by a cut is there again in less than 3 s."""
+
+CAREFUL_GROWTH_PER_SECOND = 1.005
+"""Between `NEAR` of the rate that was too much and that rate, which is tried again after 10 s: to be refused costs a
+pause."""
+
+NEAR = 0.95
+"""Share of a rate that was too much, above which sending grows carefully."""
 
 QUICK_GROWTH_PER_SECOND = 1.5
 """While refusals come at a rate that the server took before: they are for something else."""
@@ -73,6 +80,7 @@ class Pacer:
         self._rate = self._ceiling
         self._clock = clock
         self._next_turn = self._paused_until = self._grown_at = self._cut_at = clock()
+        self._too_much = math.inf  # the rate that the last cut was made for, where that is known
         self._accepted: deque[float] = deque()  # when, over the last second
         self._best: deque[tuple[float, int]] = deque()  # (second, most accepted within one second), newest last
         self._n_refused_in_a_row = 0
@@ -118,27 +126,30 @@ class Pacer:
             if wait_seconds is None:
                 wait_seconds = self._pause_seconds * (1.0 if self._rate == math.inf else LATER_PAUSE)
             if self._n_refused_in_a_row >= N_REFUSED_IN_A_ROW:
-                self._cut(HARD_CUT * min(self._rate, max(best, 1)), now)
+                self._cut(HARD_CUT * min(self._rate, max(best, 1)), now, too_much=math.inf)
             elif self._rate == math.inf:
-                self._cut(max(CUT * best, LEAST_LEARNED_PER_SECOND), now)
+                self._cut(max(CUT * best, LEAST_LEARNED_PER_SECOND), now, too_much=best)
             elif n_accepted >= ALIKE * best:
-                self._cut(CUT * max(self._rate, best), now)
+                self._cut(CUT * max(self._rate, best), now, too_much=max(self._rate, best))
             elif sum(self._outcomes) > RARE * N_OUTCOMES:  # it takes less than before
                 self._best.clear()
-                self._cut(CUT * max(n_accepted, 1), now)
+                self._cut(CUT * max(n_accepted, 1), now, too_much=max(n_accepted, 1))
             else:
                 self._quick_until = now + QUICK_SECONDS
         if wait_seconds is not None:
             self._paused_until = max(self._paused_until, now + wait_seconds)
 
-    def _cut(self, rate: float, now: float) -> None:
+    def _cut(self, rate: float, now: float, *, too_much: float) -> None:
+        self._too_much = too_much
         self._rate = max(min(rate, self._rate), min(SLOWEST_PER_SECOND, self._ceiling))
         self._cut_at = self._grown_at = now
         self._next_turn = min(self._next_turn, now + 1.0 / self._rate)
 
     def _grow(self, now: float) -> None:
         if now > self._grown_at and self._rate < self._ceiling:
-            growth = QUICK_GROWTH_PER_SECOND if now < self._quick_until else GROWTH_PER_SECOND
+            is_near = NEAR * self._too_much <= self._rate < self._too_much
+            growth = CAREFUL_GROWTH_PER_SECOND if is_near else GROWTH_PER_SECOND
+            growth = QUICK_GROWTH_PER_SECOND if now < self._quick_until else growth
             seconds = min(now - self._grown_at, MOST_GROWTH_SECONDS)
             self._rate = min(self._ceiling, self._rate * growth**seconds)
         self._grown_at = max(self._grown_at, now)

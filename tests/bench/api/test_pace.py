@@ -49,8 +49,26 @@ def test_a_rate_that_nobody_gave_is_found() -> None:
     for retry_after in (1.0, None):
         clock = Clock()
         n_taken, n_refused = sent_over(Pacer(None, clock=clock), clock, 100, 20, retry_after)
-        assert n_taken >= 0.75 * 2000
+        assert n_taken >= 0.85 * 2000
         assert n_refused <= 0.05 * n_taken
+
+
+def test_a_rate_that_was_too_much_is_come_near_to_carefully() -> None:
+    clock = Clock()
+    pacer = Pacer(None, clock=clock)
+    sent_over(pacer, clock, 1.5, 20, None)  # found out
+    while pacer.rate_per_second < 19:
+        clock.now += 0.1
+        pacer.wait_seconds()
+    near = clock.now
+    while pacer.rate_per_second < 20:
+        clock.now += 0.1
+        pacer.wait_seconds()
+    assert 8 < clock.now - near < 13
+    while pacer.rate_per_second < 21:
+        clock.now += 0.1
+        pacer.wait_seconds()
+    assert clock.now - near < 17, "it is beyond what was too much, and slow still"
 
 
 def test_without_a_limit_nothing_waits() -> None:
