@@ -21,6 +21,7 @@ from bench.answering import check_name as check_name
 from bench.api.budget import Budget, Estimate
 from bench.api.cache import ReplyCache
 from bench.api.keys import ReplyKey
+from bench.api.redaction import Redactor, holds
 from bench.completions import MODES, Failure, Mode, Reply, Request, total_tokens
 from bench.errors import UsageError
 from bench.performance import (
@@ -214,6 +215,12 @@ def query(request: QueryRequest, progress: Progress) -> Iterator[QueryOutcome]:
     work = assignments(request)
     start = Start.now()
     target = find_target(request.model, request.revision, request.service, progress)
+    for part in work:
+        if target.key is not None and holds(repr(part.task), target.key):
+            raise UsageError(
+                f"the task '{Redactor([target.key])(part.task.name)}' holds the key, which belongs into an environment "
+                "variable alone; take it out of the task file"
+            )
     store = Store(request.out)
     keys = [_key(request, target, part.task, part.shots) for part in work]
     found = [store.performance(key) for key in keys]

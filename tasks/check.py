@@ -27,7 +27,6 @@ from tasks.files import (
     SCHEMA,
     Problem,
     TaskFileError,
-    of_the_whole,
     printable,
     read_text,
     too_large,
@@ -54,6 +53,8 @@ Location = tuple[str | int, ...]
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}:,]|[^\s\[\]{}:,"]+')
 """A token of valid JSON: a string, a mark, or a number, true, false, null, NaN."""
+
+_BRACKET_OR_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -128,14 +129,16 @@ def problems(text: str) -> tuple[Problem, ...]:
     if len(text) > MAX_BYTES:
         return (too_large(),)
     blank = Document(text=text, value=None, offsets={}, key_offsets={})
+    if (deep := _too_deep_at(text)) is not None:  # before the parser, whose own limit depends on who calls it
+        line, column = blank.place(deep)
+        message = f"brackets nested more than {MAX_DEPTH} deep; a task needs 3, see docs/tasks.md"
+        return (Problem(line=line, column=column, key="", message=message),)
     try:
         json.loads(text, object_pairs_hook=lambda _: None, parse_int=str, parse_float=str)
         document = read_document(text)
     except json.JSONDecodeError as error:
         line, column = blank.place(error.pos)
         return (Problem(line=line, column=column, key="", message=_syntax(error)),)
-    except RecursionError:
-        return (of_the_whole(_too_deep()),)
     except _TooLargeError as error:
         line, column = blank.place(error.offset)
         return (Problem(line=line, column=column, key="", message=str(error)),)
@@ -182,8 +185,6 @@ def read_document(text: str) -> Document:
                 inside.key = None
             if token in ("[", "{"):
                 stack.append(_Open(value, location))
-                if len(stack) > MAX_DEPTH + 1:
-                    raise _TooLargeError(_too_deep(), offset)
     return replace(document, value=document.value[0])
 
 
@@ -519,8 +520,14 @@ def _said_twice(*forms: _Form) -> Iterator[_Finding]:
         seen.add(folded)
 
 
-def _too_deep() -> str:
-    return f"brackets nested more than {MAX_DEPTH} deep; a task needs 3, see docs/tasks.md"
+def _too_deep_at(text: str) -> int | None:
+    """Where brackets are nested deeper than in any task, strings apart; None if nowhere."""
+    depth = 0
+    for match in _BRACKET_OR_STRING.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        if depth > MAX_DEPTH:
+            return match.start()
+    return None
 
 
 def _meant(word: object, known: Any) -> str:

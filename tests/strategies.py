@@ -209,7 +209,7 @@ def _edit(content: Any, rng: random.Random) -> None:
         container.append(container[key])
     elif draw == 3:  # shallow copies, so that a document stays a tree
         container[key] = json.loads(json.dumps(other[other_key], default=lambda left: left.text))
-    elif draw == 4 and isinstance(container[key], int | float):
+    elif draw == 4 and isinstance(container[key], int | float) and abs(container[key]) < 1e300:  # others are no floats
         container[key] = container[key] * rng.choice((-1, 0, 2, 10, 1.0, 1e9))
     else:
         container[key] = _value(rng)

@@ -39,6 +39,12 @@ def test_bytes_of_any_kind_hold(target: str, data: bytes) -> None:
     TARGETS[target](data)
 
 
+def test_a_task_as_deep_as_the_parser_can_go_has_one_fault_whoever_asks() -> None:
+    """Its limit is a number of calls, and so depends on how many there are already."""
+    for depth in range(800, 1100):
+        TARGETS["task"](b"\xef\xbb\xbf" + b"[" * depth)
+
+
 @pytest.mark.parametrize("element", ["{}", "[]", "1", '{"index": 7}'])
 def test_a_reply_of_millions_of_choices_is_refused_at_the_first_that_is_one_too_many(element: str) -> None:
     """Eight megabytes of them would take gigabytes, were each looked at."""
