@@ -184,9 +184,9 @@ class _Index:
         path = root / INDEX
         try:
             self._open(path)
-        except (sqlite3.Error, _Damaged) as error:
+        except (sqlite3.Error, _Damaged, UnicodeDecodeError) as error:  # also of what SQLite says of a damaged schema
             self._end()
-            if _is_busy(error) or not path.is_file():
+            if _is_busy(error) or not (path.is_file() or path.is_symlink()):
                 return
             tell(f"{path} is of another version or damaged ({' '.join(str(error).split())}); it is made anew")
             try:
@@ -202,12 +202,16 @@ class _Index:
             _Damaged: it is something else, or holds something else.
         """
         self._known = {}
+        if path.is_symlink():
+            raise _Damaged("a link, which may lead to a database of somebody else")
         self._connection = sqlite3.connect(path, timeout=WAIT_SECONDS)
         self._connection.execute("PRAGMA trusted_schema=OFF")
         self._connection.execute(_TABLE.replace("TABLE", "TABLE IF NOT EXISTS", 1))  # which is not kept with the schema
         shape = self._connection.execute("SELECT type, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         if shape != [("table", _TABLE)]:
             raise _Damaged("another schema")
+        if (verdict := self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+            raise _Damaged(str(verdict))
         rows = self._connection.execute("SELECT path, stamp, digest, sha256 FROM digests")
         known = {row[:2]: _sound(row) for row in rows}
         if n_damaged := sum(digest is None for digest in known.values()):

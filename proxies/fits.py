@@ -187,7 +187,7 @@ def estimate_emergence(
         family: left out of the fit; None where the model is of none of the families measured.
 
     Raises:
-        UsageError: it was not asked the tasks that the fit is on; too few models are left.
+        UsageError: it was not asked the tasks that the fit is on, or with other shots only; too few models are left.
     """
     lacking = [task for task in problem.tasks if task not in set(answers["task"])]
     if lacking:
@@ -196,8 +196,12 @@ def estimate_emergence(
             f"`bench query {model} --tasks {','.join(lacking)}`"
         )
     inputs = performance_features(answers, problem.tasks)
-    if math.isnan(inputs["ability"]):
-        raise UsageError(f"{model} was not asked with 4 shots, which the estimate is from; ask it with --shots 1,4")
+    if not all(math.isfinite(value) for value in inputs.values()):
+        shots = " and ".join(map(str, SHOTS_READ))
+        raise UsageError(
+            f"{model} was not asked the same task with {shots} shots, which the estimate is from; ask it with "
+            f"`bench query {model} --shots {','.join(map(str, SHOTS_READ))}`"
+        )
     asked = answers[answers["task"].isin(problem.tasks) & answers["n_shots"].isin(SHOTS_READ)]
     found = estimate_without(problem, errors, inputs, model=model, family=family, predictor=PERFORMANCE)
     return replace(found, n_questions=int(asked["n_answered"].sum()))

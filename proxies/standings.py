@@ -21,7 +21,7 @@ from bench.store import StoredEstimate, StoredFit, StoredPerformance
 from proxies.digests import StoredDigest
 from proxies.kinds import made_from_another
 from proxies.performance import cells_of
-from tasks import PERFORMANCE_SHOTS, PERFORMANCE_TASKS, RANKED_TASKS
+from tasks import PERFORMANCE_SHOTS, PERFORMANCE_TASKS, RANKED_TASKS, TASKS, load_task
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -294,7 +294,7 @@ def rankings(
 ) -> list[tuple[Setting, list[Entry]]]:
     """Measured entries by setting, highest emergence first, ties by name. Settings come in order of their first record.
 
-    Limited runs, those without an emergence at the last shot, older versions of a task and second records of the same
+    Limited runs, those without an emergence at the last shot, other versions of a task and second records of the same
     run take no part.
     """
     found = []
@@ -307,7 +307,11 @@ def rankings(
 
 
 def _ranked(stored: Sequence[StoredDigest], tasks: Sequence[str]) -> list[StoredDigest]:
-    """The records that rows are made of, whether or not there are enough of them for one."""
+    """The records that rows are made of, whether or not there are enough of them for one.
+
+    Of a task they all have one version: the one that is shipped with this software if any record has it, else the one
+    of most models, the newest of several. So no record displaces all others by what it says of its version.
+    """
     whole = [
         item
         for item in stored
@@ -316,16 +320,26 @@ def _ranked(stored: Sequence[StoredDigest], tasks: Sequence[str]) -> list[Stored
         and item.record.key.task in tasks
         and item.record.summary[-1].emergence is not None
     ]
-    newest: dict[tuple[Setting, str], tuple[int, str]] = {}
+    models: dict[tuple[Setting, str], dict[tuple[int, str], set[str]]] = {}
     for item in whole:
         key = item.record.key
-        place = _setting(item), key.task
-        newest[place] = max(newest.get(place, (0, "")), (key.task_version, key.task_hash))
+        of_task = models.setdefault((_setting(item), key.task), {})
+        of_task.setdefault((key.task_version, key.task_hash), set()).add(key.model)
+    ranked = {place: _version_ranked(place[1], versions) for place, versions in models.items()}
     return [
         item
         for item in whole
-        if newest[_setting(item), item.record.key.task] == (item.record.key.task_version, item.record.key.task_hash)
+        if ranked[_setting(item), item.record.key.task] == (item.record.key.task_version, item.record.key.task_hash)
     ]
+
+
+def _version_ranked(task: str, versions: Mapping[tuple[int, str], set[str]]) -> tuple[int, str]:
+    """The version and the hash that count, of those that records of a task have, each with its models."""
+    if len(versions) > 1 and task in TASKS:
+        own = load_task(task)
+        if (shipped := (own.version, own.content_hash)) in versions:
+            return shipped
+    return max(versions, key=lambda version: (len(versions[version]), version))
 
 
 def _entry(items: Sequence[StoredDigest], tasks: Sequence[str]) -> Entry | None:

@@ -12,7 +12,7 @@ from proxies import by_task, leaderboard
 from proxies.board import board_of
 from proxies.digests import StoredDigest, digest_of
 from proxies.standings import Entry, rankings
-from tasks import RANKED_TASKS
+from tasks import RANKED_TASKS, load_task
 from tests.record_factory import make_record
 
 ROOT = Path(__file__).parent.parent.parent
@@ -88,6 +88,26 @@ def test_a_run_counts_once_and_only_with_the_newest_version_of_its_task() -> Non
     entry = rank([*items, again, old])[0]
     assert len(entry.records) == 3 and entry.n_samples == 3 * 132
     assert "country: incomplete or superseded" in render([*items, old], []).split("## Not ranked")[1]
+
+
+def test_no_record_displaces_others_by_the_version_it_names() -> None:
+    """The shipped version stands where it is; else that of most models, the newest of several."""
+
+    def of(model: str, **fields: object) -> list[StoredDigest]:
+        return complete(model=model, weights=model * 64, **fields)
+
+    def ranked(*models: list[StoredDigest]) -> list[str]:
+        return sorted(entry.model.name for entry in rank([item for items in models for item in items]))
+
+    later = {"task_version": 10**6, "task_hash": "z" * 64}
+    assert ranked(of("a"), of("b"), of("c", **later)) == ["a", "b"]
+    assert ranked(of("a"), of("c", **later)) == ["c"]
+    tasks = [load_task(name) for name in RANKED_TASKS]
+    shipped = [
+        stored(model="a", task=task.name, weights="a" * 64, task_version=task.version, task_hash=task.content_hash)
+        for task in tasks
+    ]
+    assert ranked(shipped, of("b", **later), of("c", **later)) == ["a"]
 
 
 def test_a_limited_record_of_a_newer_task_unranks_nobody() -> None:
