@@ -11,6 +11,8 @@ from tests.faults import ledger, report
 from tests.faults.mutations import MUTATIONS, Mutation
 from tests.faults.rows import ROWS
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).parent.parent
 BATTERIES = sorted(report.RESULTS.glob("battery-seed*.json"))
 
@@ -55,6 +57,8 @@ def test_cases_are_told_apart_by_how_they_end(tmp_path: Path, monkeypatch: pytes
         with cases.case("one"):
             if error is not None:
                 raise error
+    with cases.case("nothing injected"):
+        cases.withdraw()
     with cases.case("many", n=10):
         pass
     with pytest.raises(AssertionError, match="row A: 3 of 14 cases failed, first: one") as raised:
@@ -64,6 +68,45 @@ def test_cases_are_told_apart_by_how_they_end(tmp_path: Path, monkeypatch: pytes
     assert [line[name] for name in report.COUNTS] == [14, 11, 1, 2]
 
 
+def test_a_look_at_what_cases_left_that_fails_is_one_that_did_not_survive() -> None:
+    cases = ledger.Cases("A", "test")
+    with cases.case("many", n=5):
+        pass
+    with cases.case("what they left", n=0):
+        raise ledger.Lost("gone")
+    with cases.case("withdrawn, and failed"):
+        cases.withdraw()
+        raise ValueError("crash")
+    assert (cases.n_injected, cases.n_survived, cases.n_lost, cases.n_wrong) == (6, 4, 1, 1)
+    with pytest.raises(AssertionError, match="row A: 2 of 6 cases failed, first: what they left"):
+        cases.settle()
+
+
+def test_a_test_that_runs_out_of_time_is_over() -> None:
+    cases = ledger.Cases("A", "test")
+    with pytest.raises(pytest.fail.Exception), cases.case("one"):
+        pytest.fail("Timeout (>900.0s) from pytest-timeout.")
+    assert (cases.n_injected, cases.n_wrong) == (1, 1)
+
+
+def test_a_failure_outside_of_a_case_is_counted(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest((ROOT / "tests" / "faults" / "conftest.py").read_text())
+    pytester.makepyfile(
+        test_b_x="""
+        def test_two(cases):
+            with cases.case("one"):
+                pass
+            assert False
+    """
+    )
+    kept = pytester.path / "kept.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAULTS_LEDGER", str(kept))
+        assert pytester.runpytest_inprocess("-p", "no:benchmark").parseoutcomes() == {"failed": 1, "errors": 1}
+    (line,) = ledger.read(kept)
+    assert [line[name] for name in report.COUNTS] == [1, 0, 0, 1]
+
+
 def test_a_test_without_a_case_fails() -> None:
     with pytest.raises(AssertionError, match="without a case"):
         ledger.Cases("A", "test").settle()
@@ -71,10 +114,12 @@ def test_a_test_without_a_case_fails() -> None:
 
 def test_counts_of_several_tests_are_added_up_and_held_against_what_was_asked_for() -> None:
     line = {"row": "B", "injected": 12, "survived": 12, "lost": 0, "wrong": 0, "seconds": 1.25, "not_run": ["no disk"]}
+    line["measured"] = ["3 MB"]
     rows = report.added_up([line, line | {"row": "A"}, line])
     assert list(rows) == ["A", "B"]
     assert rows["B"] | {"seconds": 0} == {
-        "injected": 24, "survived": 24, "lost": 0, "wrong": 0, "seconds": 0, "not_run": ["no disk"]
+        "injected": 24, "survived": 24, "lost": 0, "wrong": 0, "seconds": 0, "not_run": ["no disk"],
+        "measured": ["3 MB"],
     }  # fmt: skip
     short = report.below_floor({"rows": rows})
     assert "row A: 12 cases, expected at least 200" in short and not [one for one in short if one.startswith("row B")]

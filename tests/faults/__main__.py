@@ -1,4 +1,4 @@
-"""`python -m tests.faults --seed 1`: the whole battery with its full counts, its result kept, and the report anew."""
+"""`python -m tests.faults --seed 1`: the whole battery with its full counts. A green result is kept, and shown."""
 
 from __future__ import annotations
 
@@ -54,12 +54,14 @@ def main() -> int:
     if arguments.rows:
         print(json.dumps(result["rows"], indent=1))
         return status
+    if short := report.below_floor(result):
+        print("\n".join(short), file=sys.stderr)
+    if status or short:
+        print(f"not kept, docs/faults.md is as it was: {json.dumps(result['rows'])}", file=sys.stderr)
+        return status or 1
     report.keep(result)
     report.write()
-    short = report.below_floor(result)
-    for line in short:
-        print(line, file=sys.stderr)
-    return status or int(bool(short))
+    return 0
 
 
 if __name__ == "__main__":

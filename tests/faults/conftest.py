@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests.faults.ledger import Cases
 from tests.faults.rows import ROWS
+
+OUTSIDE = pytest.StashKey[BaseException]()
+"""What a test raised outside its cases."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,4 +26,15 @@ def cases(request: pytest.FixtureRequest) -> Iterator[Cases]:
     assert row in ROWS, f"{request.node.path.name} is not named after a row"
     found = Cases(row, request.node.name)
     yield found
+    if (error := request.node.stash.get(OUTSIDE, None)) is not None:
+        found.failed("the test itself", error)
     found.settle()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        yield
+    except BaseException as error:
+        item.stash[OUTSIDE] = error
+        raise

@@ -20,11 +20,16 @@ def die() -> None:
 
 
 class Fuse:
-    """Does something at the n-th visit of a point: as a rule, ends this process by SIGKILL."""
+    """Does something at the n-th visit of a point: as a rule, ends this process by SIGKILL.
 
-    def __init__(self, visit: int, act: Callable[[], None] = die) -> None:
+    Attributes:
+        step: which one, at a point that is made of several: the steps of SQLite within an insert.
+    """
+
+    def __init__(self, visit: int, act: Callable[[], None] = die, step: int = 1) -> None:
         self._left = visit
         self.act = act
+        self.step = step
 
     def visit(self) -> None:
         """Count; the last one does not return."""
@@ -37,9 +42,9 @@ class Fuse:
         return self._left == 0
 
 
-def killed_at(point: str, visit: int, *arguments: str | Path) -> None:
+def killed_at(point: str, visit: int, step: int, *arguments: str | Path) -> None:
     """`bench` with these arguments, until the point is visited for the n-th time."""
-    at_point(point, Fuse(visit))
+    at_point(point, Fuse(visit, step=step))
     cli(*arguments)
 
 
@@ -130,8 +135,7 @@ def _while_keeping(fuse: Fuse) -> None:
 
     def disturbed(cache: ReplyCache, row: Any, key: Any) -> Any:
         if fuse.is_last():
-            n_steps = os.getpid() % 12 + 1
-            steps = Fuse(n_steps, fuse.act)
+            steps = Fuse(fuse.step, fuse.act)
             cache._connection.set_progress_handler(steps.visit, 1)
         return usual(cache, row, key)
 
@@ -218,6 +222,13 @@ def _before_picture(fuse: Fuse) -> None:
     _around(proxies.performance_files, "picture", fuse)
 
 
+def _before_leaderboard(fuse: Fuse) -> None:
+    """All records were read, and the leaderboard is to be written."""
+    import proxies.leaderboard_files
+
+    _around(proxies.leaderboard_files, "files_of", fuse)
+
+
 POINTS: dict[str, Callable[[Fuse], None]] = {
     "half of a file": _half_a_file,
     "before a file is synced": _before_sync,
@@ -232,11 +243,15 @@ POINTS: dict[str, Callable[[Fuse], None]] = {
     "after the index": _after_index,
     "before a prediction is added": _before_prediction,
     "before a report is drawn": _before_picture,
+    "before the leaderboard is written": _before_leaderboard,
     "half of the weights": _half_the_weights,
     "before the record of a conversion": _before_conversion_record,
     "before a conversion is installed": _before_install,
     "after a conversion is installed": _after_install,
 }
+
+MOST_STEPS = 12
+"""Of SQLite within an insert, that every insert takes."""
 
 FILE_POINTS = tuple(name for name in POINTS if " file" in name)
 REPLY_POINTS = tuple(name for name in POINTS if "request" in name or "reply" in name)

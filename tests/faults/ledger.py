@@ -36,7 +36,9 @@ class Cases:
         self.rng = random.Random(f"{SEED}:{test}")
         self.n_injected = self.n_survived = self.n_lost = self.n_wrong = 0
         self.why_not: list[str] = []
+        self.measured: list[str] = []
         self._first: tuple[str, BaseException] | None = None
+        self._is_withdrawn = False
         self._began = time.monotonic()
 
     def n(self, *, quick: int, full: int) -> int:
@@ -49,23 +51,45 @@ class Cases:
 
     @contextmanager
     def case(self, name: str, n: int = 1) -> Iterator[None]:
-        """One case, or `n` that are checked together. What it raises is counted now and raised by `settle`."""
-        self.n_injected += n
+        """One case, or `n` that are checked together. What it raises is counted now and raised by `settle`.
+
+        Args:
+            n: 0 for a look at what earlier cases left; if that fails, one of them has not survived.
+        """
+        self._is_withdrawn = False
         try:
             yield
         except (Exception, pytest.fail.Exception) as error:
-            if isinstance(error, Lost):
-                self.n_lost += n
-            else:
-                self.n_wrong += n
-            self._first = self._first or (name, error)
+            if str(error).startswith("Timeout "):  # of the whole test, by pytest-timeout
+                self.failed(name, error)
+                raise
+            self.failed(name, error, n)
         else:
-            self.n_survived += n
+            if not self._is_withdrawn:
+                self.n_injected += n
+                self.n_survived += n
 
     def withdraw(self) -> None:
-        """The case that is under way turned out not to inject anything; it is not counted."""
-        self.n_injected -= 1
-        self.n_survived -= 1
+        """The case that is under way turned out not to inject anything; unless it fails, it is not counted."""
+        self._is_withdrawn = True
+
+    def failed(self, name: str, error: BaseException, n: int = 0) -> None:
+        """Count `n` cases that failed; 0 for something that was no case of its own."""
+        if n:
+            self.n_injected += n
+        elif self.n_survived:
+            self.n_survived -= 1
+        else:
+            self.n_injected += 1
+        if isinstance(error, Lost):
+            self.n_lost += n or 1
+        else:
+            self.n_wrong += n or 1
+        self._first = self._first or (name, error)
+
+    def measure(self, what: str) -> None:
+        """A figure that the report gives, with its unit."""
+        self.measured.append(what)
 
     def not_run(self, why: str) -> None:
         """Something of this row cannot be done on this machine; the report says so."""
@@ -77,7 +101,8 @@ class Cases:
         if path := os.environ.get("FAULTS_LEDGER"):
             counts = {"injected": self.n_injected, "survived": self.n_survived}
             counts |= {"lost": self.n_lost, "wrong": self.n_wrong}
-            line = {"row": self.row, "test": self.test, **counts, "seconds": seconds, "not_run": self.why_not}
+            line = {"row": self.row, "test": self.test, **counts, "seconds": seconds}
+            line |= {"not_run": self.why_not, "measured": self.measured}
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
                 os.write(descriptor, json.dumps(line).encode() + b"\n")  # one write: lines of processes do not mix

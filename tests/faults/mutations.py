@@ -1,6 +1,7 @@
 """`python -m tests.faults.mutations`: takes one safeguard after the other out of a copy, and runs the row against it.
 
 A row that stays green without its safeguard tests nothing. Every change is text that occurs exactly once in its file.
+A change counts as noticed if the same tests pass without it, in the same run.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from bench.provenance import Start
@@ -72,6 +75,38 @@ MUTATIONS: tuple[Mutation, ...] = (
         "A",
         "convert",
     ),
+    Mutation(
+        "a file has its name before its content is on the disk",
+        "bench/store.py",
+        "            os.fsync(file.fileno())\n",
+        "",
+        "A",
+        "before_it_has_its_name",
+    ),
+    Mutation(
+        "a folder is not synced when a file in it has its name",
+        "bench/store.py",
+        "        sync(path.parent)\n",
+        "",
+        "A",
+        "before_it_has_its_name",
+    ),
+    Mutation(
+        "a conversion has its name before its files are on the disk",
+        "bench/cache.py",
+        "        _sync_tree(built)\n",
+        "",
+        "A",
+        "before_it_has_its_name",
+    ),
+    Mutation(
+        "the cache is not synced when a conversion in it has its name",
+        "bench/cache.py",
+        "        sync(target.parent)\n",
+        "",
+        "A",
+        "before_it_has_its_name",
+    ),
     # B
     Mutation("a signal is not told of in words", "bench/interruption.py", "os.write(2, LINE)", "pass", "B"),
     Mutation(
@@ -88,6 +123,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "pass",
         "B",
         "long",
+    ),
+    Mutation(
+        "a second signal is not heard",
+        "bench/interruption.py",
+        "        signal.signal(either, _end_at_once)\n",
+        "        signal.signal(either, signal.SIG_IGN)\n",
+        "B",
+        "goes_on",
     ),
     Mutation(
         "an interrupted command ends with status 1",
@@ -109,7 +152,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "standard output is not seen to the end",
         "bench/cli.py",
         "                    sys.stdout.flush()  # here, where a full disk can still be told of",
-        "                pass",
+        "                    pass",
         "C",
         "standard_output",
     ),
@@ -122,6 +165,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "no_file",
     ),
     Mutation(
+        "a cache of replies that cannot be written counts as damaged",
+        "bench/api/cache.py",
+        "        return is_forbidden or not _is_of_the_system(error)\n",
+        "        return True\n",
+        "C",
+        "full_disk",
+    ),
+    Mutation(
         "a file that cannot be written whole stays half written",
         "bench/store.py",
         'descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=".tmp")',
@@ -132,16 +183,16 @@ MUTATIONS: tuple[Mutation, ...] = (
     # D
     Mutation(
         "a lock is a file that must not be there yet",
-        "bench/api/cache.py",
-        'with self._name(".lock").open("wb") as file:',
-        'with self._name(".lock").open("xb") as file:',
+        "bench/locks.py",
+        "lock = FileLock(path, poll_interval=PAUSE_SECONDS, thread_local=False, fallback_to_soft=False)",
+        "from filelock import SoftFileLock\n\n    lock = SoftFileLock(path, lifetime=None, thread_local=False)",
         "D",
     ),
     Mutation(
-        "a report is not protected from one of fewer records",
+        "reports and the leaderboard are not protected from those of fewer records",
         "bench/store.py",
-        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
-        "pass",
+        "with exclusive(self.root / LOCK_FILE):",
+        "if True:",
         "D",
         "replaces_nothing",
     ),
@@ -210,6 +261,22 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     # G
     Mutation("half of a given rate is used", "bench/api/pace.py", "SAFETY = 0.92\n", "SAFETY = 0.46\n", "G", "True"),
+    Mutation(
+        "a given rate is not kept",
+        "bench/api/pace.py",
+        "math.inf if rate_per_second is None else rate_per_second * SAFETY",
+        "math.inf",
+        "G",
+        "True",
+    ),
+    Mutation(
+        "a refusal slows nothing down",
+        "bench/api/pace.py",
+        "        self._rate = max(min(rate, self._rate), min(SLOWEST_PER_SECOND, self._ceiling))\n",
+        "",
+        "G",
+        "False",
+    ),
     # H
     Mutation(
         "what is under way is not reckoned with",
@@ -263,8 +330,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "a cache of another schema is used",
         "bench/api/cache.py",
-        '            elif shape != [("table", _TABLE)] or version != SCHEMA_VERSION:',
-        "            elif False:",
+        'if not is_new and (shape != [("table", _TABLE)] or version != SCHEMA_VERSION):  # before it is changed',
+        "if False:",
         "I",
         "no_cache",
     ),
@@ -335,6 +402,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "exception or traceback",
     ),
     Mutation(
+        "what is shown is not redacted",
+        "bench/api/redaction.py",
+        "(stream and cast(TextIO, RedactingStream(stream, redact)) for stream in usual)",
+        "usual",
+        "K",
+    ),
+    Mutation(
         "a key in an argument is not refused",
         "bench/cli_service.py",
         "        if any(holds(argument, key) for key in keys):",
@@ -363,7 +437,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "links out of a results folder are followed",
         "bench/store.py",
-        "if not path.parent.resolve().is_relative_to(self.root.resolve()):",
+        "if not followed.resolve().is_relative_to(root.resolve()):",
         "if False:",
         "L",
         "links_in_a_results",
@@ -458,6 +532,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "N",
         "named_with_its_field or mutated",
     ),
+    Mutation(
+        "a record of a later version takes the place of all others",
+        "proxies/standings.py",
+        "    if len(versions) > 1 and task in TASKS:\n",
+        "    if False:\n",
+        "N",
+        "odd_record",
+    ),
     # O
     Mutation(
         "code of a model is trusted",
@@ -472,6 +554,22 @@ MUTATIONS: tuple[Mutation, ...] = (
         "bench/models.py",
         "if isinstance(n_blocks, int) and not 1 <= n_blocks <= _MOST_BLOCKS:",
         "if False:",
+        "O",
+        "hostile_model_is_refused",
+    ),
+    Mutation(
+        "a configuration may be of a larger model than its weights",
+        "bench/models.py",
+        "    _check_sizes(folder, config)\n",
+        "",
+        "O",
+        "hostile_model_is_refused",
+    ),
+    Mutation(
+        "weights may be NaN",
+        "bench/models.py",
+        "    check_finite(model, folder)\n",
+        "",
         "O",
         "hostile_model_is_refused",
     ),
@@ -542,15 +640,35 @@ MUTATIONS: tuple[Mutation, ...] = (
         "max_keepalive_connections=0",
         "R",
     ),
+    Mutation(
+        "what came to an end counts as under way",
+        "bench/api/budget.py",
+        "        self._under_way.remove(charge)\n",
+        "",
+        "R",
+    ),
 )
 
 
 def is_caught(mutation: Mutation, copy: Path) -> bool:
-    """Whether the row fails in a copy of this project with the change made; the copy is as before afterwards."""
+    """Whether the row fails in a copy of this project with the change made; the copy is as before afterwards.
+
+    Raises:
+        RuntimeError: the tests cannot be run, or do not come to an end.
+    """
     path = copy / mutation.file
     usual = path.read_text()
     assert usual.count(mutation.old) == 1, f"{mutation.what}: not exactly once in {mutation.file}"
     path.write_text(usual.replace(mutation.old, mutation.new))
+    try:
+        status, said = tested(mutation, copy)
+    finally:
+        path.write_text(usual)
+    return status == 1 and f"row {mutation.row}: " in said  # a case failed, not the test itself
+
+
+def tested(mutation: Mutation, copy: Path) -> tuple[int, str]:
+    """Status and output of the tests that have to notice, in a copy of this project, up to the first that fails."""
     tests = [str(test) for test in (copy / "tests" / "faults").glob(f"test_{mutation.row.lower()}_*.py")]
     assert tests, f"row {mutation.row} has no tests"
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "faults", "-p", "no:cacheprovider", *tests]
@@ -558,32 +676,57 @@ def is_caught(mutation: Mutation, copy: Path) -> bool:
     environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
-    finally:
-        path.write_text(usual)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{mutation.what}: its tests came to no end in 10 minutes") from error
     if done.returncode not in (0, 1):  # 1: tests failed
         raise RuntimeError(f"{mutation.what}: pytest ended with {done.returncode}\n{done.stdout[-3000:]}")
-    return done.returncode == 1 and f"row {mutation.row}: " in done.stdout  # a case failed, not the test itself
+    return done.returncode, done.stdout
+
+
+def copied(copy: Path) -> Path:
+    """The files of this project that version control knows, as they are now, in a new folder."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    return copy
 
 
 def main() -> int:
     """Try all; the exit status is 1 if one was not noticed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.mutations", description=__doc__)
     parser.add_argument("--only", default="", help="those whose description holds this; nothing is kept then")
-    only = parser.parse_args().only
+    parser.add_argument("--workers", type=int, default=2, help="how many are tried at the same time")
+    arguments = parser.parse_args()
+    only = arguments.only
+    wanted = [mutation for mutation in MUTATIONS if only in mutation.what]
     start = Start.now()
     found: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy"
-        names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        for name in filter(None, names.split("\0")):
-            if (ROOT / name).is_file():
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, copy / name)
-        for mutation in MUTATIONS:
-            if only in mutation.what:
-                caught = is_caught(mutation, copy)
-                print(f"{'caught by ' + mutation.row if caught else 'NOT CAUGHT'}: {mutation.what}", flush=True)
-                found.append({"what": mutation.what, "file": mutation.file, "row": mutation.row, "is_caught": caught})
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.workers) as pool:
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for number in range(arguments.workers):
+            copies.put(copied(Path(folder) / str(number)))
+
+        green: set[tuple[str, str]] = set()
+
+        def verdict(mutation: Mutation) -> str:
+            copy = copies.get()
+            try:
+                if (mutation.row, mutation.tests) not in green:
+                    if tested(mutation, copy)[0]:
+                        return "TESTS FAIL WITHOUT IT"
+                    green.add((mutation.row, mutation.tests))
+                return f"caught by {mutation.row}" if is_caught(mutation, copy) else "NOT CAUGHT"
+            except RuntimeError as error:
+                return f"NOT CAUGHT, {error}"
+            finally:
+                copies.put(copy)
+
+        for mutation, said in zip(wanted, pool.map(verdict, wanted), strict=True):
+            print(f"{said}: {mutation.what}", flush=True)
+            caught = said.startswith("caught")
+            found.append({"what": mutation.what, "file": mutation.file, "row": mutation.row, "is_caught": caught})
     if not only:
         result = {"commit": start.commit, "date": start.date, "mutations": found}
         report.RESULTS.mkdir(exist_ok=True)

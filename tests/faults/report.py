@@ -33,11 +33,12 @@ def added_up(lines: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The counts of a ledger by row."""
     rows: dict[str, dict[str, Any]] = {}
     for line in lines:
-        row = rows.setdefault(line["row"], dict.fromkeys(COUNTS, 0) | {"seconds": 0.0, "not_run": []})
+        row = rows.setdefault(line["row"], dict.fromkeys(COUNTS, 0) | {"seconds": 0.0, "not_run": [], "measured": []})
         for name in COUNTS:
             row[name] += line[name]
         row["seconds"] = round(row["seconds"] + line["seconds"], 1)
-        row["not_run"] = sorted({*row["not_run"], *line["not_run"]})
+        for name in ("not_run", "measured"):
+            row[name] = sorted({*row[name], *line[name]})
     return dict(sorted(rows.items()))
 
 
@@ -96,10 +97,9 @@ def _battery(result: Mapping[str, Any]) -> str:
             right=(3, 4, 5, 6, 7, 8),
         ),
     ]
-    left_out = [(row, why) for row, counts in result["rows"].items() for why in counts["not_run"]]
-    if left_out:
-        lines += ["", "Not run on this machine:", ""]
-        lines += [f"- {row}: {why}" for row, why in left_out]
+    for name, head in (("measured", "Measured on the way:"), ("not_run", "Not run on this machine:")):
+        said = [f"- {row}: {markdown_cell(one)}" for row, counts in result["rows"].items() for one in counts[name]]
+        lines += ["", head, "", *said] if said else []
     return "\n".join(lines) + "\n"
 
 

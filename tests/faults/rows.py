@@ -47,7 +47,7 @@ ROWS = {
         Row(
             "G",
             "a server that enforces 20 requests a second",
-            "nothing lost, at least 80 % of that rate where it is given, 70 % where it is found out",
+            "nothing lost, at least 80 % of that rate, whether it is given or found out",
             500,
         ),
         Row(
@@ -65,7 +65,8 @@ ROWS = {
         Row("J", "keys of the cache that differ in one field", "no false hit, no false miss", 1040),
         Row(
             "K",
-            "a canary key in the environment, in addresses and arguments, said by the server; debug logs; tracebacks",
+            "a canary key in the environment, in addresses and arguments, in files of models and tasks, said by the "
+            "server; debug logs; tracebacks",
             "in no output, log, cache, record or leaderboard",
             24,
         ),

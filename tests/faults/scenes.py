@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -33,7 +34,9 @@ VOLATILE = ("provenance", "seconds")
 """Fields that differ between two runs that did the same: times, and where it was done."""
 
 TIMED = ("calibration/report.md",)
-"""Files that tell how long something took; only whether they are there can be compared."""
+"""Files with tables of how long something took; cells that are a number and no more are not compared."""
+
+_NUMBER = re.compile(rb"(?<=\| )[0-9.]+(?= \|)")
 
 HIDDEN = (TEMPORARY_PREFIX, PARTIAL_PREFIX, ".writable")
 """How names begin of what is not finished, and of tries whether a folder can be written; both stand for nothing."""
@@ -200,23 +203,24 @@ def _tale(prompt: str) -> str:
 def left_by(folder: Path) -> dict[str, Any]:
     """Everything that a command left for others, by path, times aside; what is not finished does not count."""
     found: dict[str, Any] = {}
-    for path in _finished(folder):
+    for path in finished(folder):
         name = path.relative_to(folder).as_posix()
         if name.endswith(TIMED):
-            found[name] = b""
+            found[name] = _NUMBER.sub(b"#", path.read_bytes())
         elif path.suffix == ".json":
             content = path.read_bytes()
             found[name] = _without_times(json.loads(content.splitlines()[0] if ".units" in path.parts else content))
         elif path.suffix == ".jsonl" and path.name == "ledger.jsonl":
             found[name] = [_without_dates(json.loads(line)) for line in path.read_bytes().splitlines()]
         elif path.suffix == ".sqlite":
-            found[name] = sorted(_rows(path))
+            found[name] = sorted(rows_of(path))
         else:
             found[name] = path.read_bytes()
     return found
 
 
-def _finished(folder: Path) -> list[Path]:
+def finished(folder: Path) -> list[Path]:
+    """Its files, without those that are not finished, locks, and what SQLite keeps beside its own."""
     return [
         path
         for path in sorted(folder.rglob("*"))
@@ -237,14 +241,17 @@ def _without_dates(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name not in ("date", "previous_sha256")}
 
 
-def _rows(path: Path) -> list[tuple[str, ...]]:
+def rows_of(path: Path) -> list[tuple[str, ...]]:
     """What a database holds, without when and from which files it was made; nothing, where its table is not there."""
     table, columns = ("replies", "key, question, reply") if "replies" in path.name else ("digests", "path, digest")
     with _copied(path) as copy, contextlib.closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",), path
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
             return []
-        return [tuple(row) for row in connection.execute(f"SELECT {columns} FROM {table}")]
+        rows = [tuple(row) for row in connection.execute(f"SELECT {columns} FROM {table}")]
+    if table == "replies":
+        return rows
+    return [(name, json.dumps(_without_dates(json.loads(digest)), sort_keys=True)) for name, digest in rows]
 
 
 @contextlib.contextmanager
@@ -255,6 +262,14 @@ def _copied(path: Path) -> Iterator[Path]:
             if file.name.removeprefix(path.name) in ("", "-wal", "-journal"):
                 shutil.copyfile(file, Path(folder) / file.name)
         yield Path(folder) / path.name
+
+
+def quiet_run(scene: Scene, folder: Path, given: Places) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is there before an undisturbed run, and after it."""
+    scene.in_folder(folder, given)
+    before = left_by(folder)
+    scene.complete(folder, given)
+    return before, left_by(folder)
 
 
 def same(found: Mapping[str, Any], expected: Mapping[str, Any], what: str = "") -> None:
@@ -275,10 +290,7 @@ def _difference(one: Any, other: Any) -> str:
 
 
 def check_nothing_torn(folder: Path, before: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Every file is what it was or what an undisturbed run leaves, and everything in the folder can be read.
-
-    Reports and pictures of several records may be of fewer of them; they are whole at least.
-    """
+    """Every file is what it was or what an undisturbed run leaves, and everything in the folder can be read."""
     store = Store(folder / "results")
     for rejected in (
         store.records()[1], store.performances()[1], store.fits()[1], store.estimates()[1],
@@ -289,24 +301,19 @@ def check_nothing_torn(folder: Path, before: Mapping[str, Any], expected: Mappin
     for name, content in found.items():
         if name.endswith(".sqlite"):
             assert set(content) <= set(expected.get(name, content)), f"{name} has rows that nobody asked for"
-        elif name.endswith((".md", ".svg", ".html")):
-            assert content.rstrip().endswith(_END.get(Path(name).suffix, (b"",))), f"{name} is torn"
         else:
             assert content in (before.get(name), expected.get(name)), f"{name} is neither old nor new"
     for path in folder.rglob("replies.sqlite"):
-        if _rows(path):
+        if rows_of(path):
             with _copied(path) as copy, contextlib.closing(sqlite3.connect(copy)) as connection:
                 for row in connection.execute("SELECT key, question, reply, sha256, created FROM replies"):
                     assert _sound(row, row[1]) is not None, f"a damaged row in {path}"
 
 
-_END: dict[str, tuple[bytes, ...]] = {".svg": (b"-->", b"</svg>"), ".html": (b"</html>",)}
-
-
 def cached_prompts(folder: Path) -> set[str]:
     """The prompts that the cache of replies has an answer to."""
     path = folder / REPLIES
-    return {json.loads(question)["prompt"] for _, question, _ in _rows(path)} if path.exists() else set()
+    return {json.loads(question)["prompt"] for _, question, _ in rows_of(path)} if path.exists() else set()
 
 
 @dataclass(slots=True)
@@ -332,7 +339,7 @@ class Kept:
         """A collection's record is written before its text, and so again after a kill in between."""
         return [
             path
-            for path in _finished(self.folder)
+            for path in finished(self.folder)
             if path.suffix == ".json" and "texts" not in path.parts and ".json" in path.name
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 
 from tests.bench.scripted_server import ScriptedServer
 from tests.faults.children import KILLED
-from tests.faults.killing import CONVERSION_POINTS, FILE_POINTS, INDEX_POINTS, REPLY_POINTS, killed_at
+from tests.faults.killing import CONVERSION_POINTS, FILE_POINTS, INDEX_POINTS, MOST_STEPS, REPLY_POINTS, killed_at
 from tests.faults.ledger import IS_FULL, Cases, Lost
 from tests.faults.scenes import (
     CONCURRENCY,
@@ -26,6 +27,7 @@ from tests.faults.scenes import (
     places,
     same,
 )
+from tests.faults.syncing import noted
 
 AT_ANY_MOMENT = "at any moment"
 
@@ -46,6 +48,7 @@ PLAN: dict[str, tuple[dict[str, int], int, tuple[str, ...]]] = {
         ("before a file is replaced",),
     ),
     "fit": (dict.fromkeys(FILE_POINTS, 2) | {AT_ANY_MOMENT: 0}, 10, ()),
+    "estimate": (dict.fromkeys(FILE_POINTS, 1) | {AT_ANY_MOMENT: 0}, 8, ()),
     "predict": (dict.fromkeys(FILE_POINTS, 2) | {AT_ANY_MOMENT: 0}, 10, ("half of a file",)),
     "calibrate": (dict.fromkeys(FILE_POINTS, 6) | {AT_ANY_MOMENT: 0}, 8, ()),
 }
@@ -84,7 +87,8 @@ def test_a_killed_command_goes_on(
                 break
             point = order.pop(0)
             visit = 1 if after.n_kills else cases.rng.randint(max(1, points[point] // 2), max(1, points[point]))
-            if _killed(scene, folder, given, point, visit, cases.rng.uniform(0, seconds)):
+            step = cases.rng.randint(1, MOST_STEPS)
+            if _killed(scene, folder, given, point, visit, step, cases.rng.uniform(0, seconds)):
                 with cases.case(f"{name}: {point}, visit {visit}"):
                     check_nothing_torn(folder, before, expected)
                     after.note_kill()
@@ -94,7 +98,7 @@ def test_a_killed_command_goes_on(
     assert cases.n_injected >= wanted
 
 
-def _killed(scene: Scene, folder: Path, given: Places, point: str, visit: int, seconds: float) -> bool:
+def _killed(scene: Scene, folder: Path, given: Places, point: str, visit: int, step: int, seconds: float) -> bool:
     """Whether the command was killed, rather than done before the point was reached."""
     if point == AT_ANY_MOMENT:
         with scene.child(folder, given) as child:
@@ -102,7 +106,7 @@ def _killed(scene: Scene, folder: Path, given: Places, point: str, visit: int, s
             child.kill()
             status = child.wait()
     else:
-        with scene.child(folder, given, killed_at, point, visit) as child:
+        with scene.child(folder, given, killed_at, point, visit, step) as child:
             status = child.wait(120)
     assert status == KILLED or scene.has_ended_well(status, child), f"exit status {status}\n{child.text()}"
     return status == KILLED
@@ -159,3 +163,25 @@ class _After:
         n_again = sum(asked.values()) - len(asked)
         if n_again > CONCURRENCY * self.n_kills:
             raise Lost(f"{n_again} questions were asked again; at most {CONCURRENCY} were under way at a kill")
+
+
+@pytest.mark.timeout(600)
+def test_everything_is_on_the_disk_before_it_has_its_name(
+    cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]
+) -> None:
+    """And its name before anything else is done: a power cut leaves what a kill leaves."""
+    given, _ = shared
+    for name in SCENES if IS_FULL else ("features", "convert"):
+        scene, notes = SCENES[name], tmp_path / f"{name}.json"
+        folder = scene.in_folder(tmp_path / name, given)
+        before = left_by(folder)
+        with cases.case(f"{name}: the order of syncing and renaming"):
+            with scene.child(folder, given, noted, str(notes)) as child:
+                assert child.wait(120) == 0, child.text()
+            said = json.loads(notes.read_text())
+            assert said["named"] and said["wrong"] == [], said
+            places_of = [Path(place) for place in said["named"]]
+            for path in left_by(folder):
+                if path not in before and not path.endswith(".sqlite"):
+                    way = (folder / path, *(folder / path).parents)
+                    assert any(place in way for place in places_of), f"{path} was written in its place"

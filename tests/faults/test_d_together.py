@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from bench.store import Store
 from proxies.ledger import read_ledger
+from tasks import RANKED_TASKS
 from tests.bench.scripted_server import ScriptedServer
 from tests.faults.children import KILLED, Child, cli, wait_for
-from tests.faults.killing import killed_at, waiting_at
+from tests.faults.killing import MOST_STEPS, killed_at, waiting_at
 from tests.faults.ledger import IS_FULL, Cases, Lost
 from tests.faults.scenes import (
     CONCURRENCY,
@@ -27,10 +31,12 @@ from tests.faults.scenes import (
     check_nothing_torn,
     left_by,
     places,
+    rows_of,
     same,
 )
+from tests.record_factory import make_record
 
-TOGETHER = ("query", "collect", "run", "convert", "leaderboard", "fit", "predict", "calibrate", "features")
+TOGETHER = ("query", "collect", "run", "convert", "leaderboard", "fit", "estimate", "predict", "calibrate", "features")
 
 LONG = pytest.mark.skipif(not IS_FULL, reason="takes a while: part of the whole battery, `make faults`")
 
@@ -52,19 +58,41 @@ def all_end(children: Sequence[Child], is_well: Callable[[int, Child], bool]) ->
 
 
 def check_no_row_twice(folder: Path) -> None:
-    """Replies, digests and predictions each once; the ledger is a chain."""
-    for path in folder.rglob("*.sqlite"):
-        table, key = ("replies", "question") if path.name == "replies.sqlite" else ("digests", "path")
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            found = Counter(one for (one,) in connection.execute(f"SELECT {key} FROM {table}"))
-        assert set(found.values()) <= {1}, f"{path.name} holds a row twice"
+    """Each model and task has one record, and each cell one prediction in the ledger, which is a chain."""
+    records = Counter(
+        (key.model, key.task, key.mode, key.seed)
+        for key in (stored.record.key for stored in Store(folder / "results").performances()[0])
+    )
+    assert set(records.values()) <= {1}, "a model was asked a task, and has two records of it"
     cells = Counter(
         (entry.model, entry.mode, said.task_hash, said.n_shots)
         for entry in read_ledger(folder / "results")
         for said in entry.predictions
     )
     assert set(cells.values()) <= {1}, "a cell is predicted twice"
+
+
+def meets(place: str, n: int, *arguments: str | Path) -> None:
+    """`bench`, which begins when `n` processes are there, and notes from when to when it was at work."""
+    mine = Path(place) / uuid4().hex
+    mine.touch()
+    while len(list(Path(place).iterdir())) < n:
+        time.sleep(0.001)
+    began = time.monotonic()
+    try:
+        cli(*arguments)
+    finally:
+        mine.write_text(json.dumps([began, time.monotonic()]))
+
+
+@contextlib.contextmanager
+def meeting(place: Path, n: int) -> Iterator[tuple[str, int]]:
+    """Where processes meet, as `meets` takes it; they have been at work at the same time when the block ends."""
+    place.mkdir()
+    yield str(place), n
+    times = sorted(json.loads(path.read_text()) for path in place.iterdir())
+    assert len(times) == n, f"{len(times)} processes of {n} began"
+    assert times[1][0] < times[0][1], "one process was done before the next one began"
 
 
 @pytest.mark.timeout(900)
@@ -79,12 +107,29 @@ def test_the_same_command_several_times_at_once(
         before = left_by(quiet)
         scene.complete(quiet, given)
         expected = left_by(quiet)
+        n_before = len(server.received)
         with cases.case(f"{n} times {name}"):
-            with contextlib.ExitStack() as stack:
-                all_end([stack.enter_context(scene.child(folder, given)) for _ in range(n)], scene.has_ended_well)
+            with contextlib.ExitStack() as stack, meeting(tmp_path / f"{name}-meeting", n) as met:
+                started = [stack.enter_context(scene.child(folder, given, meets, *met)) for _ in range(n)]
+                all_end(started, scene.has_ended_well)
+            if scene.asks:
+                check_all_kept(folder, server, n_before)
             same(left_by(folder), expected, name)
             check_nothing_torn(folder, before, expected)
             check_no_row_twice(folder)
+
+
+def check_all_kept(folder: Path, server: ScriptedServer, since: int) -> None:
+    """Every answer that came in full is in the cache, once, and nothing else is.
+
+    Raises:
+        Lost: one is not.
+    """
+    sent = {one.prompt for one in server.received[since:] if one.is_whole and one.did == "answer"}
+    kept = Counter(json.loads(question)["prompt"] for _, question, _ in rows_of(folder / REPLIES))
+    if missing := sent - set(kept):
+        raise Lost(f"{len(missing)} answers came in full and are not kept")
+    assert set(kept) == sent and set(kept.values()) == {1}, "a question has two answers, or one that nobody sent"
 
 
 def query_of(model: str, folder: Path, given: Places) -> list[str | Path]:
@@ -106,9 +151,11 @@ def test_several_models_asked_at_once_are_all_there(
         folder.mkdir()
         n_before = len(server.received)
         with cases.case(f"{n} models at once, {turn}"):
-            with contextlib.ExitStack() as stack:
+            with contextlib.ExitStack() as stack, meeting(tmp_path / f"meeting-{turn}", n) as met:
                 started = [
-                    stack.enter_context(Child(cli, *query_of(name, folder, given), log=given.logs / f"{turn}-{name}"))
+                    stack.enter_context(
+                        Child(meets, *met, *query_of(name, folder, given), log=given.logs / f"{turn}-{name}")
+                    )
                     for name in names
                 ]
                 all_end(started, lambda status, _: status == 0)
@@ -123,6 +170,7 @@ def test_several_models_asked_at_once_are_all_there(
 
 OVERTAKEN = {
     "before a report is drawn": ("query", "another model"),
+    "before the leaderboard is written": ("leaderboard", "one more record"),
     "before a prediction is added": ("predict", "the same"),
     "before a conversion is installed": ("convert", "the same"),
 }
@@ -133,7 +181,10 @@ OVERTAKEN = {
 def test_what_was_read_before_another_process_wrote_replaces_nothing(
     cases: Cases, point: str, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:
-    """One process comes to a stop between reading and writing, until another is done with the same."""
+    """One process comes to a stop between reading and writing, until another is done with the same.
+
+    Or, where the other has to wait for it, for some seconds.
+    """
     given, _ = shared
     name, other = OVERTAKEN[point]
     scene = SCENES[name]
@@ -141,11 +192,17 @@ def test_what_was_read_before_another_process_wrote_replaces_nothing(
     commands = {where: [scene.arguments(where, given)] * 2 for where in (quiet, folder)}
     if other == "another model":
         commands = {where: [query_of(model, where, given) for model in ("big-0", "big-1")] for where in (quiet, folder)}
+
+    def meanwhile(where: Path) -> None:
+        for task in RANKED_TASKS if other == "one more record" else ():
+            Store(where / "results").write_record(make_record(model="late", task=task, weights="l" * 64, level=3.0))
+
     with cases.case(point):
         for place, command in enumerate(commands[quiet]):
             environment = {"BENCH_CACHE": str(quiet / "cache")}
             with Child(cli, *command, log=given.logs / f"{name}-in-turn-{place}", environment=environment) as child:
                 all_end([child], scene.has_ended_well)
+            meanwhile(quiet)
         reached, gone_on = str(tmp_path / "reached"), str(tmp_path / "gone on")
         environment = {"BENCH_CACHE": str(folder / "cache")}
         with contextlib.ExitStack() as stack:
@@ -162,6 +219,7 @@ def test_what_was_read_before_another_process_wrote_replaces_nothing(
                 )  # fmt: skip
             )
             assert wait_for(Path(reached).exists, 60), waiting.text()
+            meanwhile(folder)
             overtaking = stack.enter_context(
                 Child(cli, *commands[folder][1], log=given.logs / f"{name}-overtaking", environment=environment)
             )
@@ -195,10 +253,10 @@ def test_shares_of_a_run_at_once_are_the_whole_run(
         folder.mkdir()
         shares = [f"{number}/{n}" for number in range(1, int(n) + 1)]
         with cases.case(f"{n} shares"):
-            with contextlib.ExitStack() as stack:
+            with contextlib.ExitStack() as stack, meeting(tmp_path / f"meeting-{n}", int(n)) as met:
                 started = [
                     stack.enter_context(
-                        Child(cli, *run_share(share, folder, given), log=given.logs / share.replace("/", "-"))
+                        Child(meets, *met, *run_share(share, folder, given), log=given.logs / share.replace("/", "-"))
                     )
                     for share in shares
                 ]
@@ -227,14 +285,17 @@ def test_one_of_two_is_killed_and_the_other_goes_on(
         scene.complete(quiet, given)
         with cases.case(one):
             with (
-                scene.child(folder, given, killed_at, point, 1) as killed,
+                scene.child(folder, given, killed_at, point, 1, cases.rng.randint(1, MOST_STEPS)) as killed,
                 scene.child(folder, given) as other,
             ):
-                assert killed.wait(120) == KILLED or scene.has_ended_well(killed.wait(), killed), killed.text()
+                was_killed = killed.wait(120) == KILLED
+                assert was_killed or scene.has_ended_well(killed.wait(), killed), killed.text()
                 all_end([other], scene.has_ended_well)
             scene.complete(folder, given)
             same(left_by(folder), left_by(quiet), one)
             check_no_row_twice(folder)
+            if not was_killed:  # the other one had done the work before
+                cases.withdraw()
 
 
 def holds(path: str, marker: str) -> None:
@@ -327,12 +388,12 @@ def test_different_commands_at_once(cases: Cases, tmp_path: Path, shared: tuple[
     for turn in range(3):
         folder = scene.in_folder(tmp_path / str(turn), given)
         with cases.case(f"four commands, {turn}"):
-            with contextlib.ExitStack() as stack:
+            with contextlib.ExitStack() as stack, meeting(tmp_path / f"meeting-{turn}", 4) as met:
                 every = [*commands, scene.arguments]
                 cases.rng.shuffle(every)
                 started = [
                     stack.enter_context(
-                        Child(cli, *command(folder, given), log=given.logs / f"at-once-{turn}-{number}")
+                        Child(meets, *met, *command(folder, given), log=given.logs / f"at-once-{turn}-{number}")
                     )
                     for number, command in enumerate(every)
                 ]

@@ -125,9 +125,13 @@ SCHEMAS = {
     "a later version": "PRAGMA user_version = 99",
     "an earlier version": "PRAGMA user_version = 0",
 }
+TRAP = Path("trap")
+"""In the folder that a test runs in."""
+
 ROWS: dict[str, tuple[str, object]] = {
     "another text": ("reply", '{"text": "wrong"}'),
-    "a pickle for a reply": ("reply", pickle.dumps({"text": "x"})),
+    "a pickle for a reply": ("reply", pickle.dumps(Planted(TRAP))),
+    "a pickle for a question": ("question", pickle.dumps(Planted(TRAP))),
     "a number for a reply": ("reply", 7),
     "another question": ("question", "{}"),
     "another checksum": ("sha256", "0" * 64),
@@ -238,7 +242,10 @@ def test_a_file_that_is_no_cache_of_replies_is_moved_aside_and_nothing_in_it_is_
         assert found == [f"replies.sqlite.damaged-{number}" for number in (1, 2, 3)]
 
 
-def test_a_row_that_was_changed_is_counted_and_asked_again(cases: Cases, tmp_path: Path) -> None:
+def test_a_row_that_was_changed_is_counted_and_asked_again(
+    cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for name in cases.chosen(tuple(ROWS), quick=3):
         with cases.case(name):
             column, value = ROWS[name]
@@ -253,6 +260,7 @@ def test_a_row_that_was_changed_is_counted_and_asked_again(cases: Cases, tmp_pat
                 assert cache.get(second) == replies[second]
                 assert cache.n_damaged == 1
                 assert cache.put(first, replies[first]) == cache.get(first) == replies[first]
+            assert not TRAP.exists(), "its code was run"
     with cases.case("the answer to another question"):
         path = tmp_path / "swapped.sqlite"
         first, second, *_ = filled(path)

@@ -17,17 +17,17 @@ import pytest
 from bench.api.cache import ReplyCache
 from bench.api.keys import ReplyKey
 from bench.completions import Reply
-from bench.performance import PERFORMANCE_SCHEMA, PerformanceKey
+from bench.performance import PerformanceKey, Sample, as_lines, sha256
 from bench.query import query
 from bench.records import RecordKey, Row, UnitKey
 from bench.store import Store
 from bench.task_names import find_tasks
-from tasks.queries import SCORING_VERSION
 from tests.bench.api.questions import key_of, questions
 from tests.bench.querying import PATIENT, request, service
 from tests.bench.scripted_server import ScriptedServer
 from tests.bench.told import Told
 from tests.faults.ledger import Cases, Lost
+from tests.performance_factory import make_performance
 from tests.record_factory import make_measurement, make_record, unit_key
 
 BASE = key_of(questions(1)[0])
@@ -150,28 +150,6 @@ def test_another_process_finds_what_this_one_kept(cases: Cases, tmp_path: Path) 
         assert json.loads(done.stdout) == [BASE.digest(), REPLY.text]
 
 
-PERFORMANCE_KEY = PerformanceKey(
-    schema_version=PERFORMANCE_SCHEMA,
-    scoring_version=SCORING_VERSION,
-    provider="api",
-    model="m",
-    base_url="http://127.0.0.1:1/v1",
-    revision=None,
-    files_sha256=None,
-    dtype=None,
-    mode="completion",
-    task="antonym",
-    task_version=1,
-    task_hash="h" * 64,
-    shots=(0, 2),
-    n_questions=10,
-    max_tokens=16,
-    temperature=0,
-    token_limit_parameter=None,
-    seed=0,
-)
-
-
 OTHER_CHOICES: dict[str, Any] = {
     "bos": "none", "dtype": "bfloat16", "limit": 5, "mode": "chat", "provider": "local", "temperature": None,
     "token_limit_parameter": "max_completion_tokens",
@@ -200,14 +178,15 @@ def _another(name: str, value: Any) -> Any:
 def test_what_is_on_disk_answers_for_its_own_key_only(cases: Cases, tmp_path: Path, kind: str) -> None:
     store, record = Store(tmp_path), make_record()
     measurement = make_measurement(np.random.default_rng(0), unit_key())
-    keys: dict[str, Row] = {"record": record.key, "condition": measurement.key, "performance": PERFORMANCE_KEY}
+    samples = [Sample(task="country", n_shots=1, index=0, prompt="x", reply="y")]
+    answers = make_performance().model_copy(update={"samples_sha256": sha256(as_lines(samples))})
+    keys: dict[str, Row] = {"record": record.key, "condition": measurement.key, "performance": answers.key}
     found: dict[str, Callable[[Any], object]] = {
-        "record": store.record,
-        "condition": store.unit,
-        "performance": lambda key: store.performance_path(key) if key == PERFORMANCE_KEY else None,
-    }
+        "record": store.record, "condition": store.unit, "performance": store.performance
+    }  # fmt: skip
     store.write_record(record)
     store.write_unit(measurement)
+    store.write_performance(answers, samples)
     key = keys[kind]
     for name in cases.chosen(tuple(type(key).model_fields), quick=6):
         with cases.case(f"{kind}, {name}"):

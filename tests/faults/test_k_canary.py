@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -15,12 +16,17 @@ from typing import Any
 
 import pytest
 
+from bench.store import Store
+from tasks import RANKED_TASKS
 from tests.bench.api.canary import FORMS, hits
 from tests.bench.api.questions import CANARY
 from tests.bench.scripted_server import STATUS_FAULTS, Faults, ScriptedServer, always, at
+from tests.bench.tiny_models import save_list_model
 from tests.faults.children import KILLED, Child, cli, wait_for
 from tests.faults.ledger import Cases
+from tests.record_factory import make_record
 
+DATA = Path(__file__).parent.parent.parent / "tasks" / "data"
 ENVIRONMENT = {"CANARY_KEY": CANARY, "OPENAI_LOG": "debug"}
 WITH_KEY = ("--api-key-env", "CANARY_KEY")
 
@@ -307,10 +313,70 @@ def test_collected_texts_and_the_leaderboard_hold_no_key(cases: Cases, tmp_path:
             assert "[redacted]" in (out / "texts" / "big-1.txt").read_text()
         with cases.case("the leaderboard and its page"):
             shown(debugging, *query_of(server, out), log=tmp_path / "query.log")
+            for task in RANKED_TASKS:
+                Store(out).write_record(make_record(model="big-1", task=task))
             status, text = shown(
                 cli, "leaderboard", "--results", out, "--out", board, "--html", tmp_path / "board.html",
                 log=tmp_path / "board.log",
             )  # fmt: skip
             assert status == 0, text
-            assert board.exists() and (tmp_path / "board.html").exists()
+            assert "| big-1 |" in (text_of_board := board.read_text()) or "| big&#45;1 |" in text_of_board
+            assert "big-1" in (tmp_path / "board.html").read_text()
             assert_clean(tmp_path, text)
+
+
+LIKE_CONFIG = {"api_key": CANARY, CANARY: {"headers": [f"Bearer {CANARY}"]}}
+"""What somebody may have left in a file beside a model."""
+
+
+def test_a_key_in_the_files_of_a_model_is_not_repeated(cases: Cases, tmp_path: Path) -> None:
+    """In entries that no record has: where a model comes from, its family and its licence are shown to everybody."""
+    for name in cases.chosen(("config.json", "bench.json", "generation_config.json", "tokenizer_config.json"), quick=1):
+        with cases.case(f"in {name}"):
+            folder, out = tmp_path / name, tmp_path / f"{name} out"
+            save_list_model(folder / "model")
+            path = folder / "model" / name
+            there = json.loads(path.read_text()) if path.exists() else {}
+            path.write_text(json.dumps(there | LIKE_CONFIG))
+            text = ""
+            for number, command in enumerate(
+                (
+                    ("run", folder / "model", "--tasks", ",".join(RANKED_TASKS), "--limit", "20", "--n-names", "6",
+                     "--n-shots", "2", "--out", out / "results"),
+                    ("query", folder / "model", "--tasks", "antonym", "--shots", "1", "--n-queries", "2",
+                     "--out", out / "results"),
+                    ("leaderboard", "--results", out / "results", "--out", out / "board.md",
+                     "--html", out / "board.html"),
+                )
+            ):  # fmt: skip
+                status, said = shown(
+                    debugging, *command, log=tmp_path / f"{name} {number}",
+                    environment=ENVIRONMENT | {"XDG_CACHE_HOME": str(out / "cache"), "HF_HUB_OFFLINE": "1"},
+                )  # fmt: skip
+                assert status == 0, said
+                text += said
+            assert_clean(out, text)
+            assert "emergence/model/country." in (out / "board.md").read_text()
+
+
+def test_a_key_in_a_task_file_is_refused(cases: Cases, tmp_path: Path) -> None:
+    """Its words would be in prompts, answers and records."""
+    sound = json.loads((DATA / "antonym.json").read_text())
+    first = next(iter(sound["pairs"]))
+    changes: dict[str, dict[str, Any]] = {
+        "its sources": {"sources": [CANARY]},
+        "a question": {"pairs": sound["pairs"] | {CANARY: ["x"]}},
+        "an answer": {"pairs": sound["pairs"] | {first: [CANARY]}},
+    }
+    for name in cases.chosen(tuple(changes), quick=2):
+        with cases.case(f"in {name} of a task"), ScriptedServer() as server:
+            folder, file = tmp_path / name, tmp_path / f"{name}.json"
+            folder.mkdir()
+            file.write_text(json.dumps(sound | {"name": "mine", "version": 1} | changes[name]))
+            status, text = shown(
+                debugging, "query", "big-1", "--task-file", file, "--shots", "2", "--n-queries", "6",
+                "--base-url", server.base_url, "--out", folder, *WITH_KEY, log=tmp_path / f"{name}.log",
+            )  # fmt: skip
+            assert status == 2 and "the task 'mine' holds the key" in text, text
+            assert server.received == []
+            assert_clean(folder, text)

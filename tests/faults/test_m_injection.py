@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import import_module
 from importlib.util import find_spec
@@ -32,6 +31,24 @@ ALWAYS = ("<script>window.hit=1</script>", "a|b", "\x1b[31mred\x1b[0m", "=cmd|' 
 
 SPREADSHEET = ("=", "+", "-", "@", "\t", "\r")
 """What a cell must not begin with to be text for a spreadsheet."""
+
+
+def csv_rows(file: Path) -> list[list[str]]:
+    with file.open(encoding="utf-8", newline="") as opened:
+        return list(csv.reader(opened))
+
+
+def check_csv(rows: list[list[str]]) -> None:
+    """Every row as wide as the head, nothing raw, nothing that a spreadsheet would reckon with."""
+    assert len(rows) > 1 and {len(row) for row in rows} == {len(rows[0])}
+    for cell in (cell for row in rows for cell in row):
+        assert not cell.startswith(SPREADSHEET) or _is_number(cell), cell
+        assert cell == printable(cell), cell
+
+
+def column(rows: list[list[str]], name: str) -> list[str]:
+    """The cells below a head, as they were before they were made safe for a spreadsheet."""
+    return [row[rows[0].index(name)].removeprefix("'") for row in rows[1:]]
 
 
 def is_storable(text: str) -> bool:
@@ -65,17 +82,18 @@ def put_rejected(store: Store, number: int, payload: str) -> None:
     path.write_bytes(json.dumps({"schema_version": 2, payload: 1}).encode())
 
 
-def markdown_rows(text: str) -> tuple[list[list[str]], list[str]]:
-    """The cells of all tables by row, and the targets of links and images; fails where there is any HTML."""
+def markdown_rows(text: str) -> tuple[list[list[str]], list[str], list[str]]:
+    """The cells of all tables by row, the targets of links and images, and all HTML."""
     rows: list[list[str]] = []
     targets: list[str] = []
+    html: list[str] = []
     before = ""
     for token in MarkdownIt("gfm-like", {"html": True, "linkify": True}).parse(text):
-        assert not token.type.startswith("html"), token.content
+        html += [token.content] if token.type.startswith("html") else []
         if token.type == "tr_open":
             rows.append([])
         for child in token.children or ():
-            assert not child.type.startswith("html"), child.content
+            html += [child.content] if child.type.startswith("html") else []
             for name in ("href", "src"):
                 if child.attrGet(name) is not None:
                     targets.append(str(child.attrGet(name)))
@@ -84,17 +102,17 @@ def markdown_rows(text: str) -> tuple[list[list[str]], list[str]]:
         if token.type == "inline" and before in ("td_open", "th_open"):
             rows[-1][-1] = "".join(child.content for child in token.children or ())
         before = token.type
-    return rows, targets
+    return rows, targets, html
 
 
-def check_markdown(text: str) -> list[list[str]]:
+def check_markdown(text: str) -> None:
     """No markup but ours: links within the results folder, no raw control, every row as wide as its head."""
     assert not [letter for letter in text if letter != "\n" and printable(letter) != letter and letter != " "]
     assert BEACON not in text and "](javascript" not in text
-    rows, targets = markdown_rows(text)
+    _, targets, html = markdown_rows(text)
+    assert html == []
     ours = ("results/", "emergence/", "../", "docs/", "leaderboard/", "https://arxiv.org/")
     assert not [target for target in targets if not target.startswith(ours)], targets[:9]
-    return rows
 
 
 class Elements(HTMLParser):
@@ -140,29 +158,32 @@ def test_a_payload_stays_text_wherever_it_is_shown(cases: Cases, tmp_path: Path,
                 put(store, field, number, payload)
         if field == "reason" or payload not in storable:
             put_rejected(store, number, payload)
-    out, html, table = tmp_path / "leaderboard.md", tmp_path / "page.html", tmp_path / "board.csv"
+    out, html = tmp_path / "leaderboard.md", tmp_path / "page.html"
+    table, frame = tmp_path / "board.csv", tmp_path / "cells.csv"
     said = done(
         cli, "leaderboard", "--results", store.root, "--out", out, "--html", html, log=tmp_path / "said"
     )  # fmt: skip
     said += done(
         cli, "export", "--format", "csv", "--results", store.root, "--out", table, log=tmp_path / "exported"
     )  # fmt: skip
+    said += done(cli, "features", "--results", store.root, "--csv", frame, log=tmp_path / "features")
     data = done(cli, "leaderboard", "--results", store.root, "--out", out, "--json", log=tmp_path / "data")
     said += data
     text = out.read_text()
     by_task = (store.root / FOLDER / BY_TASK).read_text()
-    shown = check_markdown(text)
-    tables = check_markdown(by_task)
-    page = html.read_text()
-    check_page(page)
-    with table.open(encoding="utf-8", newline="") as file:
-        exported = list(csv.reader(file))
+    shown, tables = markdown_rows(text)[0], markdown_rows(by_task)[0]
+    with cases.case("no markup but ours", n=0):
+        check_markdown(text)
+        check_markdown(by_task)
+    with cases.case("no element but ours", n=0):
+        check_page(html.read_text())
+    exported, cells = csv_rows(table), csv_rows(frame)
     ranked = [row for row in shown if len(row) > 10 and row[1] != "model"]
     with cases.case("rows and columns", n=0):
         assert len({len(row) for row in shown if len(row) > 10}) == 1
         n_measured = len(storable if field in ("model", "family") else chosen)  # the others have sound records too
         assert len(ranked) == n_measured == len(exported) - 1
-        assert {len(row) for row in exported} == {len(COLUMNS)}
+        assert exported[0] == [one.name for one in COLUMNS]
         assert not [letter for letter in said if letter != "\n" and printable(letter) != letter and letter != " "]
         assert "Traceback" not in said
         rows = json.loads(next(line for line in data.splitlines() if line.startswith("[")))
@@ -170,27 +191,24 @@ def test_a_payload_stays_text_wherever_it_is_shown(cases: Cases, tmp_path: Path,
             assert {(row["model"]["name"] if field == "model" else row["family"]) for row in rows} == set(storable)
         if field == "task":
             assert len([row for row in tables if row[1:2] and row[1].startswith("model-")]) >= len(storable)
+    with cases.case("CSV files", n=0):
+        check_csv(exported)
+        check_csv(cells)
     for payload in chosen:
         with cases.case(f"{payload!r} as {field}"):
             inert = printable(payload)
             if field in ("model", "family") and payload in storable:
-                column = 1 if field == "model" else 2
-                assert " ".join(inert.split()) in [" ".join(row[column].split()) for row in ranked]
-                place = [one.name for one in COLUMNS].index(field)
-                cells = [row[place] for row in exported[1:]]
-                assert inert in cells or f"'{inert}" in cells, cells
-                assert not [
-                    cell
-                    for row in exported[1:]
-                    for cell in row
-                    if cell.startswith(SPREADSHEET) and not _is_number(cell)
-                ]
+                place = 1 if field == "model" else 2
+                assert " ".join(inert.split()) in [" ".join(row[place].split()) for row in ranked]
+                assert inert.removeprefix("'") in column(exported, field)
+                assert inert.removeprefix("'") in column(cells, field)
             elif field == "task" and payload in storable:
                 words = " ".join(inert.split())
                 assert [row for row in tables if words in (" ".join(cell.split()) for cell in row)], words
+                assert inert.removeprefix("'") in column(cells, "task")
             elif payload in storable:
-                assert inert[:50].split()[0] in "".join(_texts(text)), inert
-                assert inert[:20] in said
+                assert " ".join(inert.split()) in _words(text), inert
+                assert inert in said
             else:
                 assert "half a character.json" in said and "half a character.json" in text
     if not IS_FULL:
@@ -210,10 +228,10 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _texts(markdown: str) -> Iterator[str]:
-    for token in MarkdownIt("gfm-like", {"html": True, "linkify": True}).parse(markdown):
-        for child in token.children or ():
-            yield child.content
+def _words(markdown: str) -> str:
+    """All that is shown of a file, with one blank between words."""
+    tokens = MarkdownIt("gfm-like", {"html": True, "linkify": True}).parse(markdown)
+    return " ".join("\n".join("".join(one.content for one in token.children or ()) for token in tokens).split())
 
 
 def check_in_browser(file: Path) -> None:

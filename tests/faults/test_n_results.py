@@ -5,41 +5,62 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import random
+import re
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from bench.errors import BenchError
+from bench.errors import BenchError, RecordError, StorageError
 from bench.escape import printable
+from bench.fits import Prediction
+from bench.performance import PerformanceRecord, sha256
 from bench.records import EmergenceRecord
 from bench.schemas import KINDS
-from bench.store import MAX_RECORD_BYTES, MAX_RECORD_VALUES, RejectedFile, Store, read_or_reject
+from bench.store import (
+    MAX_RECORD_BYTES,
+    MAX_RECORD_VALUES,
+    MAX_SAMPLES,
+    MAX_SAMPLES_BYTES,
+    RejectedFile,
+    Store,
+    StoredPerformance,
+    read_or_reject,
+    samples_path,
+)
 from bench.terminal_leaderboard import View, leaderboard_tables
 from proxies.board import read_board
+from proxies.export_selection import samples_of
 from proxies.exports import ExportRequest, export
 from proxies.leaderboard import rows_as_data
 from proxies.leaderboard_files import write_leaderboard
+from proxies.ledger import FILE, append, as_data, read_ledger, score
 from proxies.page import page
 from proxies.page_fill import page_data
-from tasks import RANKED_TASKS
+from tasks import RANKED_TASKS, load_task
 from tests import strategies
 from tests.bench.told import Told
 from tests.faults.children import cli, done
 from tests.faults.ledger import Cases
 from tests.fuzz.targets import check_message
 from tests.performance_factory import make_performance
+from tests.proxies.test_exports import put_performance
 from tests.record_factory import make_record
 
 GOOD = ("good-high", "good-low")
 N_MUTATED = 640
-"""Of each kind of file that a leaderboard is made of, in a full run."""
+"""Of each kind of file, and of the ledger and of samples, in a full run."""
 
-MUTATED = ("emergence", "performance", "estimate", "fit", "probe", "calibration-case", "ledger", "text-sample")
+MUTATED = ("emergence", "performance", "estimate", "fit", "probe", "calibration-case")
+"""What lies in files of its own; the ledger and samples are lines of one file."""
+
+FEWEST_REJECTED = 0.5
+"""Of the mutated files of a kind; the others hold another number that may be, or a name more in a list of names."""
 
 ALWAYS = ("1e300", "a field too many", "a field whose name goes on", "many unknown fields")
 """One for each part, also in the default suite."""
@@ -204,8 +225,16 @@ def good(root: Path) -> Store:
     store = Store(root)
     for model, level in zip(GOOD, (8.0, 5.0), strict=True):
         for task in RANKED_TASKS:
-            store.write_record(make_record(model=model, task=task, level=level, weights=model[-1] * 64))
+            store.write_record(
+                make_record(model=model, task=task, level=level, weights=model[-1] * 64, **shipped(task))
+            )
     return store
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """What a key says of a task that comes with this software."""
+    task = load_task(name)
+    return {"task_version": task.version, "task_hash": task.content_hash}
 
 
 def place(root: Path, kind: str, number: int) -> Path:
@@ -283,8 +312,10 @@ def test_a_mutated_file_is_rejected_or_does_no_harm(cases: Cases, tmp_path: Path
     """What is accepted is ranked, drawn and exported like any other."""
     root = tmp_path / "results"
     good(root)
-    accepted = 0
-    for number in range(cases.n(quick=60, full=N_MUTATED)):
+    alone = rows_as_data(read_board(Store(root), Told()))
+    accepted = []
+    n = cases.n(quick=60, full=N_MUTATED)
+    for number in range(n):
         seed = cases.rng.randrange(2**32)
         with cases.case(f"{kind} damaged with seed {seed}"):
             rng = random.Random(seed)
@@ -296,18 +327,110 @@ def test_a_mutated_file_is_rejected_or_does_no_harm(cases: Cases, tmp_path: Path
                 if number % 20:
                     path.unlink()
             else:
-                accepted += 1
-    with cases.case(f"the leaderboard with {accepted} odd files of {kind}", n=0):
-        check_shown(root, tmp_path)
+                accepted.append(path)
+    with cases.case(f"the leaderboard with {len(accepted)} odd files of {kind}", n=0):
+        assert len(accepted) <= (1 - FEWEST_REJECTED) * n
+        check_shown(root, tmp_path, alone)
+        for path in accepted:
+            path.unlink()
+        assert rows_as_data(read_board(Store(root), Told())) == alone, "other ranks by files that are left out"
 
 
-def check_shown(root: Path, out: Path) -> None:
-    """Everything that is made of results can be made, holds no NaN, and has the good models in it."""
+def test_a_mutated_ledger_is_rejected_with_its_line_or_valid(cases: Cases, tmp_path: Path) -> None:
+    """Where a line is followed by another one, no other line can be in its place."""
+    path = tmp_path / FILE
+    for shots in (1, 2, 4):
+        said = Prediction(task="country", task_hash="a" * 64, n_shots=shots, predicted=0.5, low=0.4, high=0.6)
+        append(
+            tmp_path, (said,), date=strategies.DATE, model="big-1", mode="chat", predictor="shots", fit_sha256="f" * 64
+        )
+    lines, entries = path.read_bytes().splitlines(keepends=True), read_ledger(tmp_path)
+    n_accepted, n = 0, cases.n(quick=60, full=N_MUTATED)
+    for _ in range(n):
+        seed = cases.rng.randrange(2**32)
+        with cases.case(f"ledger damaged with seed {seed}"):
+            rng = random.Random(seed)
+            place = rng.randrange(3)
+            path.write_bytes(
+                b"".join((*lines[:place], other_document(lines[place].strip(), rng), b"\n", *lines[place + 1 :]))
+            )
+            try:
+                found = read_ledger(tmp_path)
+            except RecordError as error:
+                said_of = str(error)
+                assert re.match(rf"{re.escape(str(path))}, line {place + 1}: .", said_of) or (
+                    said_of.startswith(f"{path}, line {place + 2}: it follows another line")
+                ), said_of
+                assert said_of == printable(said_of) and len(said_of) < 1000, said_of
+            else:
+                n_accepted += 1
+                assert place == 2 and found[:2] == entries[:2], "another line is taken for the one it follows"
+                json.dumps(as_data(score(found, ())), allow_nan=False)
+    with cases.case("ledgers that are valid", n=0):
+        assert n_accepted <= (1 - FEWEST_REJECTED) * n
+
+
+def test_mutated_samples_are_left_out_of_exports_or_add_up(cases: Cases, tmp_path: Path) -> None:
+    """As they were counted from, or, where the record has their hash, with as many right answers as it says."""
+    store = Store(tmp_path / "results")
+    good_path, path = put_performance(store, GOOD[0]), put_performance(store, "bad")
+    sound, lines = path.read_bytes(), samples_path(path).read_bytes().splitlines(keepends=True)
+    relative = path.relative_to(store.root).as_posix()
+    n_accepted, n = 0, cases.n(quick=60, full=N_MUTATED)
+    for number in range(n):
+        seed = cases.rng.randrange(2**32)
+        with cases.case(f"samples damaged with seed {seed}"):
+            rng = random.Random(seed)
+            place = rng.randrange(len(lines))
+            changed = b"".join((*lines[:place], other_document(lines[place].strip(), rng), b"\n", *lines[place + 1 :]))
+            samples_path(path).write_bytes(changed)
+            has_hash = number % 4 > 0
+            digest = sha256(changed).encode() if has_hash else b""
+            path.write_bytes(sound.replace(sha256(b"".join(lines)).encode(), digest) if has_hash else sound)
+            record = PerformanceRecord.model_validate_json(path.read_bytes())
+            reason = ""
+            try:
+                found = samples_of(store.root, StoredPerformance(path=relative, record=record))
+            except RecordError as error:
+                reason = str(error)
+                file, line = re.escape(samples_path(path).name), place + 1
+                said = rf"{file}: (\d+ of \d+ right at|not the samples)" if has_hash else rf"{file}: not the samples"
+                assert re.match(said, reason) or (has_hash and re.match(rf"{file}:{line}: .", reason)), reason
+                assert reason == printable(reason) and len(reason) < 1000, reason
+            else:
+                n_accepted += 1
+                assert has_hash, "other samples than those that were counted are taken for them"
+                assert {cell.n_shots: cell.n_questions for cell in record.cells}.items() <= {
+                    n_shots: len(samples) for n_shots, samples in found.items()
+                }.items()
+            if number % 20 == 0:
+                check_exported(store.root, tmp_path / f"export-{number}", path, reason)
+    with cases.case("samples that are accepted", n=0):
+        assert n_accepted <= (1 - FEWEST_REJECTED) * n
+        assert good_path.exists()
+
+
+def check_exported(root: Path, out: Path, path: Path, reason: str) -> None:
+    """The good model is in the export, and the other one too or named with the reason."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        done = export(ExportRequest(results=root, format="lm-eval", out=out), Told())
+    assert [(one.what, one.reason) for one in done.not_exported] == (
+        [(path.relative_to(root).as_posix(), reason)] if reason else []
+    )
+    exported = {file.relative_to(out).parts[0] for file in out.rglob("*.jsonl")}
+    assert exported == {GOOD[0]} | (set() if reason else {"bad"})
+
+
+def check_shown(root: Path, out: Path, alone: Sequence[Mapping[str, Any]]) -> None:
+    """Everything that is made of results can be made, holds no NaN, and has the good models in it as they are alone."""
     store = Store(root)
     board = read_board(store, Told())
     write_leaderboard(board, root, out / "leaderboard.md")
     rows = rows_as_data(board)
-    assert {*GOOD} <= {row["model"]["name"] for row in rows}
+    names = [row["name"] for row in alone]
+    shown_alone = [row for row in rows if row["name"] in names]
+    assert [row | {"rank": None} for row in shown_alone] == [row | {"rank": None} for row in alone]
+    assert [row["rank"] for row in shown_alone] == sorted(row["rank"] for row in shown_alone)
     json.dumps(rows, allow_nan=False)
     text = (out / "leaderboard.md").read_text()
     assert not [letter for letter in text if letter != "\n" and printable(f"x{letter}x") != f"x{letter}x"]
@@ -323,6 +446,9 @@ def check_shown(root: Path, out: Path) -> None:
                 export(ExportRequest(results=root, format=form, out=out / f"export-{form}"), Told())  # type: ignore[arg-type]
 
 
+RANKED_BY = ("summary", 1, "curve", "s=0.08", "trained")
+"""Where a record has the number that its model is ranked by."""
+
 ODD: dict[str, Callable[[bytes], bytes]] = {
     "a setting of 400 digits": edited("key", "settings", to={"n_draws": 10**400}),
     "a setting of -0.0": edited("key", "settings", to={"headline_scale": -0.0, "n_draws": True}),
@@ -330,6 +456,8 @@ ODD: dict[str, Callable[[bytes], bytes]] = {
     "a setting with a name of a megabyte": edited("key", "settings", to={"x" * 1_000_000: 1}),
     "a seed of 400 digits": edited("key", "seed", to=10**400),
     "a negative seed": edited("key", "seed", to=-(2**70)),
+    "a later version": edited("key", "task_version", to=lambda version: version + 1),
+    "another content of the same version": edited("key", "task_hash", to="z" * 64),
     "a version of 400 digits": edited("key", "task_version", to=10**400),
     "a limit of 400 digits": edited("key", "limit", to=-(10**400)),
     "a token of 400 digits": edited("bos_token", to=10**400),
@@ -341,25 +469,26 @@ ODD: dict[str, Callable[[bytes], bytes]] = {
     "a preset of another name": edited("key", "preset", to="../x | y"),
     "an estimator of another name": edited("key", "estimator", to="<script>"),
     "a hash that is none": edited("model", "weights_sha256", to="\u202e|"),
-    "emergence of minus a billion": edited("summary", 1, "emergence", "value_bits", to=-1e9),
-    "an error of a billion": edited("summary", 1, "emergence", "error_bits", to=1e9),
-    "an error of 0": edited("summary", 1, "emergence", "error_bits", to=0.0),
-    "the smallest number": edited("summary", 1, "emergence", "value_bits", to=5e-324),
+    "emergence of minus a billion": edited(*RANKED_BY, "value_bits", to=-1e9),
+    "an error of a billion": edited(*RANKED_BY, "error_bits", to=1e9),
+    "an error of 0": edited(*RANKED_BY, "error_bits", to=0.0),
+    "the smallest number": edited(*RANKED_BY, "value_bits", to=5e-324),
 }
 """Changes to a record that its type has nothing against: shown, ranked or not, and never in the way of the others."""
 
 
 def test_an_odd_record_that_is_valid_is_in_nobodys_way(cases: Cases, tmp_path: Path) -> None:
-    for number, name in enumerate(cases.chosen(sorted(ODD), quick=5)):
+    for number, name in enumerate(dict.fromkeys(("a later version", *cases.chosen(sorted(ODD), quick=4)))):
         with cases.case(name):
             root = tmp_path / str(number) / "results"
             good(root)
+            alone = rows_as_data(read_board(Store(root), Told()))
             for task in RANKED_TASKS:
                 path = root / "emergence" / "odd" / f"{task}.json"
                 path.parent.mkdir(exist_ok=True)
-                record = make_record(model="odd", task=task, weights="o" * 64, level=3.0)
+                record = make_record(model="odd", task=task, weights="o" * 64, level=3.0, **shipped(task))
                 path.write_bytes(ODD[name](record.model_dump_json().encode()))
-            check_shown(root, root.parent)
+            check_shown(root, root.parent, alone)
 
 
 def test_a_large_file_takes_no_gigabytes(cases: Cases, tmp_path: Path) -> None:
@@ -374,28 +503,126 @@ def test_a_large_file_takes_no_gigabytes(cases: Cases, tmp_path: Path) -> None:
 
 
 def _memory_of_reading(path: str) -> None:
+    _memory_of(lambda: read_or_reject(Path(path), "large.json", EmergenceRecord))
+
+
+def _memory_of(read: Callable[[], object]) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     take_at_most(2 << 30)
-    found = read_or_reject(Path(path), "large.json", EmergenceRecord)
+    try:
+        found = read()
+    except RecordError as error:
+        found = RejectedFile(path="", reason=str(error))
     assert isinstance(found, RejectedFile)
     print(found.reason, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, "MB")
 
 
+LARGE_LEDGERS: dict[str, tuple[Callable[[int], bytes], int, str]] = {
+    "more bytes than any": (bytes, MAX_RECORD_BYTES + 1, "larger than 64 MB"),
+    "empty lines": (lambda n: b"\n" * n, MAX_RECORD_BYTES, "line 1: "),
+    "carriage returns": (lambda n: b"\r" * n + b"\n", MAX_RECORD_BYTES - 1, "line 1: "),
+    "numbers": (lambda n: b'{"predictions":[' + b"1," * (n // 2) + b"1]}\n", MAX_RECORD_BYTES - 100, "values"),
+}
+LARGE_SAMPLES: dict[str, tuple[Callable[[int], bytes], int, str]] = {
+    "more bytes than any": (lambda n: b"", MAX_SAMPLES_BYTES + 1, "larger than 256 MB"),
+    "empty lines": (lambda n: b"\n" * n, MAX_SAMPLES_BYTES, "lines"),
+    "one line": (lambda n: b"[" * n, MAX_SAMPLES_BYTES, "not the samples"),
+    "small samples": (
+        lambda n: b'{"task":"x","n_shots":0,"index":0,"prompt":""}\n' * n, MAX_SAMPLES, "0 of 0 right at 1 shots"
+    ),
+}  # fmt: skip
+"""By name: what a file holds, of which size, and what is said of it."""
+
+
+def test_a_large_ledger_takes_no_gigabytes(cases: Cases, tmp_path: Path) -> None:
+    for name in cases.chosen(tuple(LARGE_LEDGERS), quick=2):
+        with cases.case(f"a large ledger: {name}"):
+            make, size, expected = LARGE_LEDGERS[name]
+            (tmp_path / FILE).write_bytes(make(size))
+            said = done(_memory_of_ledger, str(tmp_path), log=tmp_path / name)
+            assert expected in said and float(said.split()[-2]) < 500, said
+
+
+def _memory_of_ledger(root: str) -> None:
+    _memory_of(lambda: read_ledger(Path(root)))
+
+
+def test_a_large_file_of_samples_takes_no_gigabytes(cases: Cases, tmp_path: Path) -> None:
+    """Neither where it is exported nor where it is looked at whether there is anything to ask."""
+    for name in dict.fromkeys(("more bytes than any", *cases.chosen(tuple(LARGE_SAMPLES), quick=0))):
+        with cases.case(f"a large file of samples: {name}"):
+            make, size, expected = LARGE_SAMPLES[name]
+            path = put_performance(Store(tmp_path), "big-1")
+            content = make(size)
+            samples_path(path).write_bytes(content)
+            os.truncate(samples_path(path), len(content) or size)  # a file of zeros takes no room
+            if name == "small samples":
+                record = json.loads(path.read_bytes())
+                path.write_text(json.dumps(record | {"samples_sha256": sha256(content)}))
+            del content
+            said = done(_memory_of_samples, str(tmp_path), path.relative_to(tmp_path).as_posix(), log=tmp_path / name)
+            assert expected in said and float(said.split()[-2]) < 1500, said
+
+
+def _memory_of_samples(root: str, relative: str) -> None:
+    store = Store(Path(root))
+    record = PerformanceRecord.model_validate_json((store.root / relative).read_bytes())
+    store.performance(record.key)
+    _memory_of(lambda: samples_of(store.root, StoredPerformance(path=relative, record=record)))
+
+
+def test_a_ledger_is_not_written_through_a_link_that_leads_out(cases: Cases, tmp_path: Path) -> None:
+    said = Prediction(task="country", task_hash="a" * 64, n_shots=1, predicted=0.5, low=0.4, high=0.6)
+    for name in ("a file", "nowhere", "../nowhere"):
+        with cases.case(f"a ledger that is a link to {name}"):
+            root, outside = tmp_path / name.replace("/", "_") / "results", tmp_path / "outside" / f"{name}.jsonl"
+            root.mkdir(parents=True)
+            outside.parent.mkdir(exist_ok=True)
+            if name == "a file":
+                outside.touch()
+            target = Path("..") / ".." / "outside" / "up.jsonl" if name == "../nowhere" else outside
+            (root / FILE).symlink_to(target)
+            before = sorted(outside.parent.iterdir())
+            with pytest.raises(StorageError, match="a link leads out of"):
+                append(
+                    root, (said,), date=strategies.DATE, model="big-1", mode="chat", predictor="shots",
+                    fit_sha256="f" * 64,
+                )  # fmt: skip
+            assert sorted(outside.parent.iterdir()) == before and (root / FILE).is_symlink()
+            assert not outside.exists() or outside.read_bytes() == b""
+
+
+LESS = edited(*RANKED_BY, "value_bits", to=lambda bits: bits - 0.5)
+LATER = edited("provenance", "date", to="2027-01-02T03:04:05+00:00")
+EARLIER = edited("provenance", "date", to="2025-01-02T03:04:05+00:00")
+COPIES: dict[str, tuple[Callable[[bytes], bytes], str, bool]] = {
+    "the same bytes": (lambda content: content, "copied", False),
+    "another number": (LESS, "copied", False),
+    "another number, later by name": (LESS, "zz", True),
+    "another number, later": (lambda content: LATER(LESS(content)), "copied", True),
+    "another number, earlier and later by name": (lambda content: EARLIER(LESS(content)), "zz", False),
+    "another date": (LATER, "copied", False),
+    "other blanks": (lambda content: json.dumps(json.loads(content), indent=4).encode(), "copied", False),
+}
+"""What is done to a copy of a record, the folder that it is put into, and whether its number stands: the later date's
+does, of one date that of the later path."""
+
+
 def test_two_files_of_one_key_count_once(cases: Cases, tmp_path: Path) -> None:
     """Whoever copies a record under another name, or changes a number in the copy, adds no second row."""
-    for name, change in {
-        "the same bytes": lambda content: content,
-        "another number": edited("summary", 1, "emergence", "value_bits", to=lambda bits: bits - 0.5),
-        "another date": edited("provenance", "date", to="2027-01-02T03:04:05+00:00"),
-        "other blanks": lambda content: json.dumps(json.loads(content), indent=4).encode(),
-    }.items():
+    for name, (change, folder, stands) in COPIES.items():
         with cases.case(name):
             root = tmp_path / name
             store = good(root)
+            before = rows_as_data(read_board(store, Told()))
             first = store.records()[0][0]
-            copy = root / "emergence" / "copied" / "x.json"
+            copy = root / "emergence" / folder / "x.json"
             copy.parent.mkdir()
             copy.write_bytes(change((root / first.path).read_bytes()))
             rows = rows_as_data(read_board(store, Told()))
-            assert sorted(row["model"]["name"] for row in rows) == sorted(GOOD)
-            assert all(row["seeds"] == [0] or tuple(row["seeds"]) == (0,) for row in rows)
+            assert [(row["name"], row["rank"], tuple(row["seeds"])) for row in rows] == [
+                (model, rank, (0,)) for rank, model in enumerate(GOOD, 1)
+            ]
+            expected = [row["emergence_bits"] for row in before]
+            expected[0] -= 0.5 / len(RANKED_TASKS) if stands else 0.0
+            assert [row["emergence_bits"] for row in rows] == pytest.approx(expected, abs=1e-9)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 import resource
+import shutil
 import struct
 import sys
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 
 from bench.escape import printable
@@ -134,6 +137,8 @@ def first_tensor(document: dict[str, Any]) -> dict[str, Any]:
 AUTO_MAP = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model", "AutoTokenizer": "evil.Tokenizer"}
 WEIGHTS = "model.safetensors"
 SECOND = "h.1.attn.c_attn.weight"
+UNREADABLE = "cannot be read as a GGUF model"
+NOT_FINITE = f"the tensor transformer.{SECOND} has NaN or infinite values"
 ESCAPE = (
     "{{ ''.__class__.__mro__[1].__subclasses__() }}{{ cycler.__init__.__globals__.os.popen('touch CANARY').read() }}"
     "{{ lipsum.__globals__['os'].popen('touch CANARY').read() }}"
@@ -184,21 +189,23 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a configuration of another type": (put("config.json", "[]"), "is not the configuration of a model"),
     "a deep configuration": (put("config.json", "[" * 100_000), "is not the configuration of a model"),
     "a configuration of 50 MB": (put("config.json", '{"x": "' + "y" * 50_000_000), "is not the configuration"),
-    "a width of 0": (edit("config.json", n_embd=0), ""),
-    "a width below 0": (edit("config.json", n_embd=-1), ""),
-    "a width of 10**12": (edit("config.json", n_embd=10**12), ""),
-    "a width of 10**6": (edit("config.json", n_embd=10**6), ""),
-    "a width that is text": (edit("config.json", n_embd="16"), ""),
-    "a width that is NaN": (edit("config.json", n_embd=float("nan")), ""),
-    "10,000 blocks": (edit("config.json", n_layer=10_000), ""),
-    "0 blocks": (edit("config.json", n_layer=0), ""),
-    "-5 blocks": (edit("config.json", n_layer=-5), ""),
-    "0 heads": (edit("config.json", n_head=0), ""),
-    "3 heads, which do not divide the width": (edit("config.json", n_head=3), ""),
-    "10**9 positions": (edit("config.json", n_positions=10**9), ""),
-    "10**12 tokens": (edit("config.json", vocab_size=10**12), ""),
-    "fewer tokens than the tokenizer": (edit("config.json", vocab_size=50), ""),
-    "no such activation": (edit("config.json", activation_function="__import__('os').system('x')"), ""),
+    "a width of 0": (edit("config.json", n_embd=0), "no model can be built"),
+    "a width below 0": (edit("config.json", n_embd=-1), "no model can be built"),
+    "a width of 10**12": (edit("config.json", n_embd=10**12), "no model can be built"),
+    "a width of 10**6": (edit("config.json", n_embd=10**6), "they belong to different models"),
+    "a width that is text": (edit("config.json", n_embd="16"), "config.json cannot be used"),
+    "a width that is NaN": (edit("config.json", n_embd=float("nan")), "config.json cannot be used"),
+    "10,000 blocks": (edit("config.json", n_layer=10_000), "asks for 10000 blocks; from 1 to"),
+    "0 blocks": (edit("config.json", n_layer=0), "asks for 0 blocks; from 1 to"),
+    "-5 blocks": (edit("config.json", n_layer=-5), "asks for -5 blocks; from 1 to"),
+    "0 heads": (edit("config.json", n_head=0), "no model can be built"),
+    "3 heads, which do not divide the width": (edit("config.json", n_head=3), "must be divisible by num_heads"),
+    "10**9 positions": (edit("config.json", n_positions=10**9), "they belong to different models"),
+    "10**12 tokens": (edit("config.json", vocab_size=10**12), "they belong to different models"),
+    "fewer tokens than the tokenizer": (edit("config.json", vocab_size=50), "but config.json makes it (50, 16)"),
+    "no such activation": (
+        edit("config.json", activation_function="__import__('os').system('x')"), "no model can be built"
+    ),
     # tokenizer
     "no tokenizer": (both(without("tokenizer.json"), without("tokenizer_config.json")), "has no tokenizer"),
     "an empty tokenizer": (put("tokenizer.json", ""), "the tokenizer in"),
@@ -224,14 +231,25 @@ REFUSED: dict[str, tuple[Change, str]] = {
         raw(WEIGHTS, lambda text: header(text, lambda made: first_tensor(made).update(dtype="F1"))),
         "cut off or damaged",
     ),
-    "a weight that is NaN": (weights(lambda made: made[f"transformer.{SECOND}"].fill_(float("nan"))), "NaN"),
-    "a weight that is infinite": (weights(lambda made: made[f"transformer.{SECOND}"][0, 0].fill_(float("inf"))), "inf"),
+    "a weight that is NaN": (weights(lambda made: made[f"transformer.{SECOND}"].fill_(float("nan"))), NOT_FINITE),
+    "a weight that is infinite": (
+        weights(lambda made: made[f"transformer.{SECOND}"][0, 0].fill_(float("inf"))), NOT_FINITE
+    ),
     "a weight that is missing": (weights(lambda made: made.pop(f"transformer.{SECOND}")), SECOND),
     "a weight of another shape": (
         weights(lambda made: made.update({f"transformer.{SECOND}": torch.zeros(3, 3)})), SECOND
     ),
 }  # fmt: skip
 """What is done to a model's folder, and a part of the line that refuses it; the line is one in any case."""
+
+DAMAGED = (
+    "cut off or damaged",
+    "NaN or infinite",
+    "expected the complete weights",
+    "belong to different models",
+    UNREADABLE,
+)
+"""What a line says of a file with a flipped bit."""
 
 HARMLESS: dict[str, Change] = {
     "a pickle beside the weights": put("pytorch_model.bin", planted),
@@ -252,20 +270,26 @@ HARMLESS: dict[str, Change] = {
 }  # fmt: skip
 """What a measurement neither reads nor needs."""
 
-GGUF: dict[str, Callable[[bytes, Path], bytes]] = {
-    "a pickle called .gguf": lambda text, where: planted(where),
-    "an empty file": lambda text, where: b"",
-    "another magic": lambda text, where: b"GGML" + text[4:],
-    "version 99": lambda text, where: text[:4] + struct.pack("<I", 99) + text[8:],
-    "2**62 tensors": lambda text, where: text[:8] + struct.pack("<Q", 2**62) + text[16:],
-    "2**62 keys": lambda text, where: text[:16] + struct.pack("<Q", 2**62) + text[24:],
-    "a key of 2**62 bytes": lambda text, where: text[:24] + struct.pack("<Q", 2**62) + text[32:],
-    "cut in the header": lambda text, where: text[:200],
-    "cut in the keys": lambda text, where: text[:3000],
-    "cut before the end": lambda text, where: text[: len(text) * 9 // 10],
-    "no tokens": lambda text, where: text.replace(b"tokenizer.ggml.tokens", b"tokenizer.ggml.tokenz"),
-    "another architecture": lambda text, where: text.replace(b"general.architecture", b"general.architecturf"),
-}
+GGUF: dict[str, tuple[Callable[[bytes, Path], bytes], str]] = {
+    "a pickle called .gguf": (lambda text, where: planted(where), "does not start with the GGUF magic bytes"),
+    "an empty file": (lambda text, where: b"", "cannot mmap an empty file"),
+    "another magic": (lambda text, where: b"GGML" + text[4:], "does not start with the GGUF magic bytes"),
+    "version 99": (lambda text, where: text[:4] + struct.pack("<I", 99) + text[8:], "is GGUF v99"),
+    "2**62 tensors": (lambda text, where: text[:8] + struct.pack("<Q", 2**62) + text[16:], UNREADABLE),
+    "2**62 keys": (lambda text, where: text[:16] + struct.pack("<Q", 2**62) + text[24:], UNREADABLE),
+    "a key of 2**62 bytes": (lambda text, where: text[:24] + struct.pack("<Q", 2**62) + text[32:], UNREADABLE),
+    "cut in the header": (lambda text, where: text[:200], "unpack_from requires a buffer"),
+    "cut in the keys": (lambda text, where: text[:3000], "unpack_from requires a buffer"),
+    "cut before the end": (lambda text, where: text[: len(text) * 9 // 10], "cannot reshape array"),
+    "no tokens": (
+        lambda text, where: text.replace(b"tokenizer.ggml.tokens", b"tokenizer.ggml.tokenz"), "KeyError: 'tokens'"
+    ),
+    "another architecture": (
+        lambda text, where: text.replace(b"general.architecture", b"general.architecturf"),
+        "has no `general.architecture`",
+    ),
+}  # fmt: skip
+"""What is done to a sound file, and a part of the line that refuses it."""
 
 
 def limited(where: str, *arguments: str) -> None:
@@ -291,12 +315,14 @@ def measured(tmp_path: Path, model: Path, *command: str | Path) -> tuple[int, st
     return status, log.read_text(errors="replace")
 
 
-def check_refused(said: str, status: int, part: str) -> None:
+def check_refused(said: str, status: int, *parts: str) -> None:
+    """One line that says why, with one of these words in it."""
     assert status == 2, f"status {status}:\n{said}"
     assert "Traceback" not in said, said
     lines = [line for line in said.splitlines() if line.startswith("bench: ")]
     assert len(lines) == 1 and said.rstrip().splitlines()[-1] == lines[0], said
-    assert part in lines[0] and len(lines[0]) < 1000 and printable(lines[0]) == lines[0], lines[0]
+    assert any(part in lines[0] for part in parts), lines[0]
+    assert len(lines[0]) < 1000 and printable(lines[0]) == lines[0], lines[0]
 
 
 ALWAYS = ("10,000 blocks", "a weight that is NaN", "a width of 10**6", "pickle weights")
@@ -352,22 +378,82 @@ def _numbers(results: Path) -> list[Any]:
 def test_a_hostile_gguf_file_is_refused_in_one_line(cases: Cases, tmp_path: Path, part: int) -> None:
     write_tiny_gguf(tmp_path / "sound.gguf")
     sound = (tmp_path / "sound.gguf").read_bytes()
-    flipped = {f"the bits of byte {place}": place for place in (0, 9, 17, 25, 40, 60, 90, 130)}
-    for number, name in enumerate(cases.chosen(sorted({*GGUF, *flipped})[part::2], quick=2)):
+    for number, name in enumerate(cases.chosen(sorted(GGUF)[part::2], quick=2)):
         with cases.case(f"GGUF: {name}"):
+            change, expected = GGUF[name]
             here = tmp_path / str(number)
             here.mkdir()
-            if name in flipped:
-                place = flipped[name]
-                content = sound[:place] + bytes([sound[place] ^ 0xFF]) + sound[place + 1 :]
-            else:
-                content = GGUF[name](sound, here)
-            (here / "model.gguf").write_bytes(content)
+            (here / "model.gguf").write_bytes(change(sound, here))
             status, said = measured(here, here / "model.gguf")
-            check_refused(said, status, "")
+            check_refused(said, status, UNREADABLE)
+            check_refused(said, status, expected)
             assert not (here / CANARY).exists(), "its code was run"
             left = [path for path in (here / "cache").rglob("*.safetensors")]
             assert not left, left
+
+
+def flipped(content: bytes, rng: random.Random, start: int, end: int) -> tuple[bytes, int]:
+    """The content with a bit of one of these bytes flipped, and which byte that is."""
+    place = rng.randrange(start, end)
+    return content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :], place
+
+
+def check_refused_or_measured(here: Path, model: Path, *command: str | Path) -> set[str]:
+    """One line that says why not, or finite numbers; the weights that these are of."""
+    status, said = measured(here, model, *command)
+    found = [path.read_text() for path in sorted((here / "results").glob("*/*/*.json"))]
+    if status:
+        check_refused(said, status, *DAMAGED)
+        assert found == []
+    else:
+        assert "Traceback" not in said and len(found) == 1, said
+    records = [json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the record")) for text in found]
+    return {record["model"]["weights_sha256"] for record in records}
+
+
+def check_asked(here: Path) -> set[str]:
+    """The same of a GGUF file, whose tokenizer has no names to measure."""
+    model = here / "model.gguf"
+    asked = ("query", model, "--tasks", "antonym", "--shots", "1", "--n-queries", "2", "--out", here / "results")
+    return check_refused_or_measured(here, model, *asked)
+
+
+@pytest.mark.parametrize("where", ["header", "data"])
+def test_a_flipped_bit_of_safetensors_is_refused_or_makes_other_weights(
+    cases: Cases, tmp_path: Path, where: str
+) -> None:
+    model = save_list_model(tmp_path / "sound" / "model")
+    (usual,) = check_refused_or_measured(model.parent, model)
+    sound = (model / WEIGHTS).read_bytes()
+    n_header = 8 + struct.unpack("<Q", sound[:8])[0]
+    for number in range(cases.n(quick=1, full=40)):
+        content, place = flipped(sound, cases.rng, *((0, n_header) if where == "header" else (n_header, len(sound))))
+        with cases.case(f"safetensors: a bit of byte {place}"):
+            here = tmp_path / str(number)
+            model = save_list_model(here / "model")
+            (model / WEIGHTS).write_bytes(content)
+            assert usual not in check_refused_or_measured(here, model), "the flip was not noticed"
+            shutil.rmtree(here)
+
+
+def test_a_flipped_bit_of_a_gguf_file_is_refused_or_makes_other_weights(cases: Cases, tmp_path: Path) -> None:
+    """What is not a number of a tensor, such as a word of the tokenizer, may leave the weights as they are."""
+    (tmp_path / "sound").mkdir()
+    write_tiny_gguf(tmp_path / "sound" / "model.gguf")
+    sound = (tmp_path / "sound" / "model.gguf").read_bytes()
+    tensors = [(one.data_offset, int(one.n_bytes)) for one in GGUFReader(tmp_path / "sound" / "model.gguf").tensors]
+    (usual,) = check_asked(tmp_path / "sound")
+    for number in range(cases.n(quick=3, full=60)):
+        start, end = ((0, 300), (0, tensors[0][0]), (tensors[0][0], len(sound)))[number % 3]
+        content, place = flipped(sound, cases.rng, start, end)
+        with cases.case(f"GGUF: a bit of byte {place}"):
+            here = tmp_path / str(number)
+            here.mkdir()
+            (here / "model.gguf").write_bytes(content)
+            weights = check_asked(here)
+            is_number = any(begin <= place < begin + n_bytes for begin, n_bytes in tensors)
+            assert usual not in weights or not is_number, "the flip was not noticed"
+            shutil.rmtree(here)
 
 
 TEMPLATES = {
@@ -396,7 +482,7 @@ def test_a_hostile_chat_template_ends_in_one_line(cases: Cases, tmp_path: Path) 
             assert not (here / CANARY).exists(), "its code was run"
             assert "Traceback" not in said and "\x1b" not in said
             if status:
-                check_refused(said, status, "")
+                check_refused(said, status, "the chat template", "is no token at all")
 
 
 def test_bench_add_refuses_a_hostile_model_like_bench_run(cases: Cases, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from tests.bench.scripted_server import ScriptedServer, at
 from tests.bench.tiny_models import save_list_model
 from tests.faults.children import Child, cli
-from tests.faults.ledger import Cases
+from tests.faults.ledger import IS_FULL, Cases
 from tests.faults.scenes import SCENES, Places, left_by, places, same
 
 ROOT = Path(__file__).parent.parent.parent
@@ -59,10 +60,8 @@ def test_another_interpreter_with_other_hashes(
     cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:
     """Real interpreters: the seed of hashes has a say only when one starts."""
-    import json
-
     given, _ = shared
-    names = ["query", "run", "collect", "leaderboard", "fit"] if cases.n(quick=0, full=1) else ["query"]
+    names = ["query", "run", "collect", "leaderboard", "fit"] if IS_FULL else ["query"]
     expected = {}
     for name in names:
         quiet = SCENES[name].in_folder(tmp_path / f"usual-{name}", given)
@@ -90,12 +89,26 @@ def test_another_interpreter_with_other_hashes(
                 same(left_by(folder), expected[name], f"{name}, hash seed {seed}")
 
 
-def threaded(n: int, *arguments: str | Path) -> None:
-    """`bench` with this many threads."""
+def threaded(n: int, notes: str, *arguments: str | Path) -> None:
+    """`bench` with this many threads; the file `notes` says how many each computation really had."""
     import torch
+    from torch.overrides import TorchFunctionMode
+
+    found: set[int] = set()
+
+    class Noting(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, types: Any, arguments: Any = (), named: Mapping[str, Any] | None = None
+        ) -> Any:
+            found.add(torch.get_num_threads())
+            return function(*arguments, **(named or {}))
 
     torch.set_num_threads(n)
-    cli(*arguments)
+    try:
+        with Noting():
+            cli(*arguments)
+    finally:
+        Path(notes).write_text(json.dumps(sorted(found)))
 
 
 def nearly(found: Any, expected: Any, where: str = "") -> None:
@@ -125,8 +138,10 @@ def test_other_numbers_of_threads(cases: Cases, tmp_path: Path, shared: tuple[Pl
         for n in (2, 5)[: cases.n(quick=1, full=2)]:
             folder = scene.in_folder(tmp_path / f"{name}-{n}", given)
             with cases.case(f"{name}, {n} threads"):
-                with scene.child(folder, given, threaded, n) as child:
+                notes = tmp_path / f"{name}-{n}.json"
+                with scene.child(folder, given, threaded, n, str(notes)) as child:
                     assert child.wait(120) == 0, child.text()
+                assert json.loads(notes.read_text()) == [n], "computed with another number of threads"
                 nearly({path: content for path, content in left_by(folder).items() if path in expected}, expected)
 
 
@@ -142,7 +157,7 @@ def test_another_order_and_other_numbers_of_workers_of_a_run(
     given, _ = shared
     tasks = ["country", "animal", "colour"][: cases.n(quick=2, full=3)]
     models = [given.model]
-    if cases.n(quick=0, full=1):
+    if IS_FULL:
         models.append(save_list_model(tmp_path / "other", "llama", seed=3))
     expected = carried_out(run_of(models, ",".join(tasks), tmp_path / "usual"), tmp_path / "usual", given)
     for turn in range(cases.n(quick=1, full=2)):
@@ -152,7 +167,7 @@ def test_another_order_and_other_numbers_of_workers_of_a_run(
         folder = tmp_path / f"shuffled-{turn}"
         with cases.case(f"tasks in the order {mixed[0]}"):
             same(carried_out(run_of(mixed[1], ",".join(mixed[0]), folder), folder, given), expected, "shuffled")
-    if cases.n(quick=0, full=1):
+    if IS_FULL:
         folder = tmp_path / "workers"
         folder.mkdir()
         with cases.case("3 workers"):
@@ -190,7 +205,7 @@ def test_another_order_and_other_numbers_of_workers_of_a_query(
         with cases.case(f"{tasks}, {concurrency} at a time"):
             same(carried_out(query_of(tasks, concurrency, folder, given), folder, given), expected, tasks)
             assert {one.prompt for one in server.received[n_before:]} == sent
-        if cases.n(quick=0, full=1) == 0:
+        if not IS_FULL:
             break
     n_before = len(server.received)
     with cases.case("another seed asks something else"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,29 @@ import pandas as pd
 import pytest
 
 import proxies.fits
+from bench.errors import UsageError
 from bench.fits import ProblemName
 from bench.store import Store
+from proxies.board import read_board
+from proxies.estimating import estimate_from_performance
 from proxies.features import Cells
 from proxies.fit_report import write_fit_report
 from proxies.fitting import FitOutcome, FitRequest, RefusedFit, fit_one
 from proxies.frames import as_csv
+from proxies.leaderboard import rows_as_data
+from proxies.leaderboard_files import write_leaderboard
+from proxies.page import page
+from proxies.page_fill import page_data
+from tasks import RANKED_TASKS
+from tests.bench.told import Told
 from tests.faults.children import cli, done
 from tests.faults.ledger import IS_FULL, Cases
-from tests.planted_zoo import frame, models, write_zoo
+from tests.planted_zoo import frame, models, put, write_zoo, zoo
 
 PROBLEMS: tuple[ProblemName, ...] = ("models", "emergence", "cells")
 TARGET = "f0-m"
+CLOSED = "f7-m"
+"""Is not measured, where a leaderboard is written."""
 NUMBER = re.compile(r"(?<![\w-])(nan|inf|infinity)(?![\w-])", re.IGNORECASE)
 
 
@@ -149,6 +162,53 @@ def check(outcome: FitOutcome | RefusedFit, root: Path, *, is_refused: bool | No
     return "fitted"
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models of the zoo but one, measured on the ranked lists; to be copied."""
+    store = Store(tmp_path_factory.mktemp("measured"))
+    for record in zoo()[0]:
+        if record.key.task in RANKED_TASKS and record.key.model != CLOSED:
+            put(store.record_path(record.key), record)
+    read_board(store, Told())  # which keeps what a board is made of
+    return store.root
+
+
+def check_board(rows: pd.DataFrame, measured: Path, root: Path) -> bool:
+    """The leaderboard and its page with a fit, and with an estimate by these rows if there can be one, are finite.
+
+    Returns:
+        Whether there is a row that is estimated.
+    """
+    shutil.copytree(measured, root, dirs_exist_ok=True)
+    check_shown(root)
+    rows = rows.copy()
+    rows.loc[rows["model"] == CLOSED, features(rows)] = math.nan
+    request = FitRequest(results=root, given=Cells(frame=rows, excluded=()))
+    with contextlib.suppress(UsageError):
+        estimate_from_performance(request, CLOSED, family=None, progress=Told())
+        return any(row["kind"] == "estimated" for row in check_shown(root))
+    return False
+
+
+def check_shown(root: Path) -> list[dict[str, Any]]:
+    board = read_board(Store(root), Told())
+    assert board.rejected == () and len(board.fits) > 0
+    write_leaderboard(board, root, root / "leaderboard.md")
+    shown = rows_as_data(board)
+    json.dumps(shown, allow_nan=False)
+    assert {model.name for model in models()} - {CLOSED} <= {row["name"] for row in shown}
+    files = [root / "leaderboard.md", *(path for path in (root / "leaderboard").iterdir() if path.is_file())]
+    for path in files:
+        assert not NUMBER.search(re.sub(r"<[^>]*>", " ", path.read_text())), path
+    written = page(page_data(board, Store(root), root / "page.html", Told()))
+    text, _, data = written.partition("application/json")
+    data, _, rest = data.partition("</script>")
+    text = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", f"{text}>{rest}", flags=re.DOTALL)
+    assert not NUMBER.search(text)
+    json.loads(data.partition(">")[2], parse_constant=lambda name: pytest.fail(f"{name} in the page"))
+    return shown
+
+
 def fitted(rows: pd.DataFrame, name: ProblemName, root: Path) -> FitOutcome | RefusedFit:
     root.mkdir(parents=True, exist_ok=True)
     request = FitRequest(results=root, given=Cells(frame=rows, excluded=()))
@@ -168,14 +228,26 @@ def test_few_models_are_refused_with_their_number(cases: Cases, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_odd_numbers_are_refused_or_give_finite_ones(cases: Cases, tmp_path: Path, name: ProblemName) -> None:
+def test_odd_numbers_are_refused_or_give_finite_ones(
+    cases: Cases, tmp_path: Path, measured: Path, name: ProblemName
+) -> None:
     always = {"models": "constant answers", "emergence": "emergence of a model a billion", "cells": "one family"}[name]
     for place, what in enumerate(dict.fromkeys((always, *cases.chosen(sorted(CHANGES), quick=0)))):
         with cases.case(f"{name}: {what}"):
             root = tmp_path / str(place)
-            words = check(fitted(changed(CHANGES[what]), name, root), root)
+            rows = changed(CHANGES[what])
+            words = check(fitted(rows, name, root), root)
             if what in REFUSED[name]:
                 assert words != "fitted"
+            if words == "fitted":
+                check_board(rows, measured, root)
+
+
+def test_a_model_that_is_not_measured_has_a_finite_row(cases: Cases, tmp_path: Path, measured: Path) -> None:
+    """So that the leaderboards of odd numbers have such rows too, where they can be estimated."""
+    with cases.case("an estimated row"):
+        assert check(fitted(frame(), "emergence", tmp_path), tmp_path) == "fitted"
+        assert check_board(frame(), measured, tmp_path)
 
 
 def _few(*arguments: str) -> None:
