@@ -54,7 +54,10 @@ Location = tuple[str | int, ...]
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}:,]|[^\s\[\]{}:,"]+')
 """A token of valid JSON: a string, a mark, or a number, true, false, null, NaN."""
 
-_BRACKET_OR_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
+_BRACKET_OR_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+"""Of any text; a string that never ends is one string, or looking for its end from every quote would take for ever."""
+
+_TOO_DEEP = f"brackets nested more than {MAX_DEPTH} deep; a task needs 3, see docs/tasks.md"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -129,16 +132,14 @@ def problems(text: str) -> tuple[Problem, ...]:
     if len(text) > MAX_BYTES:
         return (too_large(),)
     blank = Document(text=text, value=None, offsets={}, key_offsets={})
-    if (deep := _too_deep_at(text)) is not None:  # before the parser, whose own limit depends on who calls it
-        line, column = blank.place(deep)
-        message = f"brackets nested more than {MAX_DEPTH} deep; a task needs 3, see docs/tasks.md"
-        return (Problem(line=line, column=column, key="", message=message),)
+    deep = _too_deep_at(text)  # is found before the parser, whose own limit depends on who calls it
     try:
-        json.loads(text, object_pairs_hook=lambda _: None, parse_int=str, parse_float=str)
+        json.loads(text[:deep], object_pairs_hook=lambda _: None, parse_int=str, parse_float=str)
         document = read_document(text)
     except json.JSONDecodeError as error:
         line, column = blank.place(error.pos)
-        return (Problem(line=line, column=column, key="", message=_syntax(error)),)
+        message = _TOO_DEEP if error.pos == deep else _syntax(error)
+        return (Problem(line=line, column=column, key="", message=message),)
     except _TooLargeError as error:
         line, column = blank.place(error.offset)
         return (Problem(line=line, column=column, key="", message=str(error)),)
