@@ -11,7 +11,7 @@ from bench.records import Count, Date, Error, Finite, Name, Positive, Provenance
 FIT_SCHEMA: Literal[1] = 1
 """Raised when the shape of a fit changes."""
 
-FIT_VERSION = 1
+FIT_VERSION = 2
 """Raised when the same rows would give another fit than before."""
 
 ProblemName = Literal["cells", "models", "emergence", "texts", "published"]

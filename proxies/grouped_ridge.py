@@ -17,6 +17,10 @@ STRENGTHS = tuple(float(strength) for strength in np.logspace(-4, 3, 15))
 """Penalties that are tried, as multiples of the number of rows. Columns are standardised, so that 1 halves the
 coefficient of a single one, and the largest leaves little but the mean."""
 
+EQUAL = 1e-10
+"""Errors that differ by less, as a share of the sum of squares of y, differ by rounding: as where a column is constant in
+all groups but one, so that no strength says more of that one than another."""
+
 MOST_FOLDS = 10
 """Groups beyond that are dealt out into as many folds, each group whole: leaving out each by itself costs more time
 than it tells."""
@@ -26,9 +30,9 @@ class GroupedRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
     """Imputation by the mean, standardisation and ridge regression, all fitted on what `fit` is given.
 
     The strength is that of `strengths` with the least squared error over groups left out, each with a regression on the
-    other groups; of equal errors the strongest. Equal to scikit-learn's `GridSearchCV` over `Ridge` with `GroupKFold`,
-    up to how groups are dealt out, but from sums of products over each fold, so that thousands of targets are fitted
-    at once (tested against it).
+    other groups; of equal errors, up to rounding, the strongest. Equal to scikit-learn's `GridSearchCV` over `Ridge`
+    with `GroupKFold`, up to how groups are dealt out, but from sums of products over each fold, so that thousands of
+    targets are fitted at once (tested against it).
 
     X has shape (n_rows, 1 + n_columns). Its column 0 is the group of a row, as a number: so a group stays with its rows
     wherever scikit-learn or MAPIE cuts the data. y has shape (n_rows,) or (n_rows, n_targets), one strength for each.
@@ -49,15 +53,16 @@ class GroupedRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         folds = dealt_out(rows[:, 0], self.most_folds)
         sums = [_Sums.of(columns[folds == fold], targets[folds == fold]) for fold in range(folds.max() + 1)]
         total = _Sums.total(sums)
-        strengths = np.sort(np.asarray(self.strengths))[::-1]  # the strongest first: argmin takes it of equal errors
+        strengths = np.sort(np.asarray(self.strengths))[::-1]
         errors = np.zeros((len(strengths), targets.shape[1]))
         if len(sums) > 1:
             for left_out in sums:
                 intercepts, slopes = total.without(left_out).ridge(strengths)
                 errors += left_out.squared_errors(intercepts, slopes)
-        self.strengths_ = strengths[np.argmin(errors, axis=0)]
+        is_least = errors <= errors.min(axis=0) + EQUAL * total.yy
+        chosen, each = np.argmax(is_least, axis=0), np.arange(targets.shape[1])  # the strongest of them
+        self.strengths_ = strengths[chosen]
         intercepts, slopes = total.ridge(strengths)
-        chosen, each = np.argmin(errors, axis=0), np.arange(targets.shape[1])
         self.intercept_, self.coef_ = intercepts[chosen, each], slopes[chosen, :, each].T  # (t,), (p, t)
         return self
 

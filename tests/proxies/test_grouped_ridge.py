@@ -58,6 +58,15 @@ def planted(
     return np.column_stack([groups, columns]), y
 
 
+@pytest.mark.parametrize("seed", range(50))
+def test_where_rounding_alone_would_choose_the_strongest_is_taken(seed: int) -> None:
+    """Two groups, in each of which the column is constant: leaving out one, every slope is 0."""
+    rng = np.random.default_rng(seed)
+    column = np.repeat(rng.normal(18, 3, size=2), 5)
+    found = GroupedRidge().fit(np.column_stack([np.repeat([0, 1], 5), column]), rng.normal(8, 1, size=10))
+    assert found.strengths_[0] == max(STRENGTHS)
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     ("sizes", "coefficients", "noise"),
