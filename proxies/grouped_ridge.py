@@ -18,7 +18,7 @@ STRENGTHS = tuple(float(strength) for strength in np.logspace(-4, 3, 15))
 coefficient of a single one, and the largest leaves little but the mean."""
 
 EQUAL = 1e-10
-"""Errors that differ by less, as a share of the sum of squares of y, differ by rounding: as where a column is constant in
+"""Errors that differ by less, as a share of the sum of squares of y, differ by rounding: where a column is constant in
 all groups but one, so that no strength says more of that one than another."""
 
 MOST_FOLDS = 10
