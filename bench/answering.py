@@ -22,11 +22,27 @@ from bench.errors import ModelError, UsageError
 from bench.progress import Progress
 from bench.records import ModelInfo
 from bench.sources import ModelEntry, pinned
+from bench.store import check_inside
 
 if TYPE_CHECKING:
     from bench.models import WeightsIdentity
 
-REPLIES_FILE = ".replies/replies.sqlite"
+_REPLIES_FILE = ".replies/replies.sqlite"
+
+
+def replies_file(chosen: Path | None, results: Path) -> Path:
+    """The file with the replies: the one that was chosen, else that of the results folder.
+
+    Raises:
+        StorageError: a link leads out of the results folder there.
+    """
+    if chosen is not None:
+        return chosen
+    path = results / _REPLIES_FILE
+    check_inside(results, path, path)
+    return path
+
+
 """Where a results folder keeps the replies."""
 
 Dtype = Literal["float32", "bfloat16"]
@@ -86,6 +102,18 @@ class Target:
         """Of the stored weights, where they are here."""
         return self.entry.precision if self.entry else None
 
+    def check_without_key(self, what: str, text: str) -> None:
+        """See that the key is not in what is to be sent and recorded.
+
+        Raises:
+            UsageError: it is; the message names `what`.
+        """
+        if self.key is not None and holds(text, self.key):
+            raise UsageError(
+                f"{Redactor([self.key])(what)} holds the key, which belongs into an environment variable alone; "
+                "take it out there"
+            )
+
 
 def find_target(
     model: str,
@@ -107,9 +135,9 @@ def find_target(
     if service is not None:
         variable = service.key_variable
         key = None if variable is None else _NO_KEY_YET if is_dry else read_key(variable)
-        if key is not None and holds(model, key):
-            raise UsageError("the name of the model holds the key, which belongs into an environment variable alone")
-        return Target(provider="api", model=model, base_url=checked_base_url(service.base_url, key), key=key)
+        target = Target(provider="api", model=model, base_url=checked_base_url(service.base_url, key), key=key)
+        target.check_without_key("the name of the model", model)
+        return target
     from bench.models import identify
 
     try:

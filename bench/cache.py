@@ -17,6 +17,7 @@ from bench.errors import StorageError
 
 Tell = Callable[[str], None]  # told, in one line each, what is about to take a while
 
+CHOOSE_CACHE = "set BENCH_CACHE to a folder that can be written"
 PARTIAL_PREFIX = ".partial-"
 STALE_AFTER_SECONDS = 24 * 3600.0  # far longer than any download or conversion; older remains were left by a kill
 
@@ -46,8 +47,7 @@ def work_folder_beside(target: Path) -> Iterator[Path]:
         work = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=target.parent))
     except OSError as error:
         raise StorageError(
-            f"cannot write to the cache folder {target.parent} ({error.strerror or error}); "
-            f"set BENCH_CACHE to a folder that can be written"
+            f"cannot write to the cache folder {target.parent} ({error.strerror or error}); " + CHOOSE_CACHE
         ) from error
     try:
         yield work

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from bench.answering import (
-    REPLIES_FILE,
     Asking,
     Dtype,
     Service,
     Target,
     check_name,
     find_target,
+    replies_file,
     unusual_token_limit,
 )
 from bench.api.budget import Budget, Estimate
@@ -101,7 +101,7 @@ class CollectRequest:
     @property
     def cache_path(self) -> Path:
         """The file with the replies."""
-        return self.cache or self.results / REPLIES_FILE
+        return replies_file(self.cache, self.results)
 
     @property
     def is_temperature_sent(self) -> bool:
@@ -224,6 +224,7 @@ def collect(request: CollectRequest, progress: Progress) -> CollectOutcome:
     _check(request)
     start = Start.now()
     target = find_target(request.model, request.revision, request.service, progress)
+    target.check_without_key("one of the prompts", "\n".join(request.prompts))
     path, key = _path(request, target), _key(request, target)
     found = _found(path, key)
     if found is not None and found.is_complete:

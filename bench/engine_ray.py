@@ -29,7 +29,7 @@ import ray
 import torch
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from bench.cache import cache_folder
+from bench.cache import CHOOSE_CACHE, cache_folder
 from bench.catalog import CATALOG
 from bench.engine import (
     EngineOptions,
@@ -363,7 +363,7 @@ def _here(entry: ModelEntry) -> ModelEntry:
         )
     if not isinstance(source, FolderSource):
         digest = hashlib.sha256(repr(source).encode()).hexdigest()[:16]
-        with exclusive(cache_folder() / f".fetching-{digest}", seconds=math.inf):
+        with exclusive(cache_folder() / f".fetching-{digest}", seconds=math.inf, remedy=CHOOSE_CACHE):
             fetch(entry)
     return entry
 

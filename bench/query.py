@@ -15,13 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from bench.answering import REPLIES_FILE, Asking, Target, find_target, unusual_token_limit
+from bench.answering import Asking, Target, find_target, replies_file, unusual_token_limit
 from bench.answering import Service as Service
 from bench.answering import check_name as check_name
 from bench.api.budget import Budget, Estimate
 from bench.api.cache import ReplyCache
 from bench.api.keys import ReplyKey
-from bench.api.redaction import Redactor, holds
 from bench.completions import MODES, Failure, Mode, Reply, Request, total_tokens
 from bench.errors import UsageError
 from bench.performance import (
@@ -216,11 +215,7 @@ def query(request: QueryRequest, progress: Progress) -> Iterator[QueryOutcome]:
     start = Start.now()
     target = find_target(request.model, request.revision, request.service, progress)
     for part in work:
-        if target.key is not None and holds(repr(part.task), target.key):
-            raise UsageError(
-                f"the task '{Redactor([target.key])(part.task.name)}' holds the key, which belongs into an environment "
-                "variable alone; take it out of the task file"
-            )
+        target.check_without_key(f"the task '{part.task.name}'", repr(part.task))
     store = Store(request.out)
     keys = [_key(request, target, part.task, part.shots) for part in work]
     found = [store.performance(key) for key in keys]
@@ -398,7 +393,7 @@ def _asked(
 
 
 def _cache_path(request: QueryRequest) -> Path:
-    return request.cache or request.out / REPLIES_FILE
+    return replies_file(request.cache, request.out)
 
 
 def _sample(

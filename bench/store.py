@@ -232,7 +232,13 @@ class Store:
     def write_performance(self, record: PerformanceRecord, samples: Sequence[Sample]) -> Path:
         """Write a record and its samples, the samples first, each whole or not at all."""
         path = self.performance_path(record.key)
-        self._write(samples_path(path), as_lines(samples))
+        content = as_lines(samples)
+        if len(content) > MAX_SAMPLES_BYTES or len(samples) > MAX_SAMPLES:
+            raise StorageError(
+                f"cannot write {samples_path(path)}: {len(samples):,} samples of {len(content) >> 20} MB are more than "
+                f"is read again ({MAX_SAMPLES:,}, {MAX_SAMPLES_BYTES >> 20} MB); ask fewer questions at a time"
+            )
+        self._write(samples_path(path), content)
         self._write(path, record.model_dump_json(indent=1).encode() + b"\n")
         return path
 
@@ -375,10 +381,11 @@ def check_inside(root: Path, path: Path, followed: Path) -> None:
     Raises:
         StorageError: one does.
     """
-    if not followed.resolve().is_relative_to(root.resolve()):
+    end = Path(os.path.realpath(followed))  # unlike Path.resolve, also where links lead in a circle
+    if not end.is_relative_to(os.path.realpath(root)):
         kind = "file" if followed == path else "folder"
         raise StorageError(
-            f"cannot write {path}: a link leads out of {root} there, to {followed.resolve()}; put a {kind} in its "
+            f"cannot write {path}: a link leads out of {root} there, to {end}; put a {kind} in its "
             "place, or name the folder it leads to with --out"
         )
 
@@ -465,9 +472,14 @@ def read_content(path: Path, what: str = "record") -> bytes:
         RecordError: it cannot be one.
     """
     content = read_bounded(path, MAX_RECORD_BYTES, what)
-    if content.count(b",") > MAX_RECORD_VALUES:
+    if has_too_many_values(content):
         raise RecordError(f"{printable(path.name)}: more than {MAX_RECORD_VALUES:,} values, which no {what} has")
     return content
+
+
+def has_too_many_values(content: bytes) -> bool:
+    """Whether JSON has more values than is read."""
+    return content.count(b",") > MAX_RECORD_VALUES
 
 
 def _validated(path: Path, kind: type[AnyRow], content: bytes) -> AnyRow:

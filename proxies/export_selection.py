@@ -25,6 +25,7 @@ from bench.sources import quoted
 from bench.store import Store, StoredPerformance, read_samples, samples_path, slug
 from proxies.board import Board, read_board
 from proxies.leaderboard import rows_as_data
+from proxies.performance import current
 
 Json = dict[str, Any]
 
@@ -285,15 +286,15 @@ def _why_not_answered(results: Path, item: StoredPerformance) -> str | None:
 
 
 def _latest(items: Iterable[StoredPerformance]) -> tuple[list[Answered], list[str]]:
-    """The latest cell of each task (in its newest version) and number of shots, and the records without one."""
+    """The latest cell of each task (in its current version) and number of shots, and the records without one."""
     items = list(items)
-    newest: dict[str, int] = {}
+    by_task: dict[str, list[StoredPerformance]] = {}
     for item in items:
-        newest[item.record.key.task] = max(newest.get(item.record.key.task, 0), item.record.key.task_version)
+        by_task.setdefault(item.record.key.task, []).append(item)
     found = {
-        (item.record.key.task, cell.n_shots): Answered(task=item.record.key.task, cell=cell, stored=item)
-        for item in items
-        if item.record.key.task_version == newest[item.record.key.task]
+        (task, cell.n_shots): Answered(task=task, cell=cell, stored=item)
+        for task, of_task in by_task.items()
+        for item in current(of_task)
         for cell in item.record.cells
     }
     used = {one.stored.path for one in found.values()}

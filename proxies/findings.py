@@ -48,12 +48,13 @@ def write_findings(store: Store, document: Path) -> Written:
         )
     if not document.is_file():
         raise UsageError(f"there is no document {document}; its prose is written by hand and cannot be made here")
-    (stored, bad_records), (performances, bad_performances) = store.records(), store.performances()
-    measured = read(stored, performances)
-    files = {document: filled(document.read_text(encoding="utf-8"), blocks(measured)).encode()}
-    files |= {store.root / FOLDER / name: content for name, content in pictures(measured).items()}
-    for path, content in files.items():
-        write_whole(path, content)
+    with store.alone():
+        (stored, bad_records), (performances, bad_performances) = store.records(), store.performances()
+        measured = read(stored, performances)
+        files = {document: filled(document.read_text(encoding="utf-8"), blocks(measured)).encode()}
+        files |= {store.root / FOLDER / name: content for name, content in pictures(measured).items()}
+        for path, content in files.items():
+            write_whole(path, content)
     return Written(paths=tuple(files), rejected=(*bad_records, *bad_performances))
 
 

@@ -199,8 +199,8 @@ def estimate_emergence(
     if not all(math.isfinite(value) for value in inputs.values()):
         shots = " and ".join(map(str, SHOTS_READ))
         raise UsageError(
-            f"{model} was not asked the same task with {shots} shots, which the estimate is from; ask it with "
-            f"`bench query {model} --shots {','.join(map(str, SHOTS_READ))}`"
+            f"{model} has no answers to the same task with {shots} shots, which the estimate is from; ask it with "
+            f"--shots {','.join(map(str, SHOTS_READ))}"
         )
     asked = answers[answers["task"].isin(problem.tasks) & answers["n_shots"].isin(SHOTS_READ)]
     found = estimate_without(problem, errors, inputs, model=model, family=family, predictor=PERFORMANCE)

@@ -12,12 +12,19 @@ import pandas as pd
 from pydantic import ValidationError
 
 from bench.completions import Mode
-from bench.errors import RecordError, UsageError
+from bench.errors import RecordError, StorageError, UsageError
 from bench.fits import FitRecord, LedgerEntry, Prediction
 from bench.locks import exclusive
 from bench.performance import PerformanceRecord, sha256
 from bench.records import first_fault, rounded
-from bench.store import StoredPerformance, check_inside, read_content, write_whole
+from bench.store import (
+    MAX_RECORD_BYTES,
+    StoredPerformance,
+    check_inside,
+    has_too_many_values,
+    read_content,
+    write_whole,
+)
 from proxies.fits import predict
 from proxies.validation import Predictor, Problem
 
@@ -95,8 +102,11 @@ def append(
             schema_version=1, date=date, model=model, mode=mode, predictor=predictor, fit_sha256=fit_sha256,
             predictions=said, previous_sha256=previous,
         )  # fmt: skip
+        content = before + entry.model_dump_json().encode() + b"\n"
+        if len(content) > MAX_RECORD_BYTES or has_too_many_values(content):
+            raise StorageError(f"cannot write {path}: it is full; move it away, and a new one begins")
         check_inside(root, path, path)
-        write_whole(path.resolve(), before + entry.model_dump_json().encode() + b"\n")
+        write_whole(path.resolve(), content)
     return entry
 
 

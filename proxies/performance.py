@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bench.escape import markdown_cell, url_path
 from bench.performance import Cell
 from bench.store import RejectedFile, StoredPerformance
+from tasks import shipped_version
 
 PICTURE = "picture.svg"
 """Beside the report."""
@@ -67,10 +68,17 @@ def by_subject(stored: Sequence[StoredPerformance]) -> dict[Subject, dict[str, l
 
 
 def cells_of(items: Sequence[StoredPerformance]) -> dict[int, Cell]:
-    """Cells by number of shots; where several records have one, that of the latest stands."""
+    """Cells of one task by number of shots; where several records have one, that of the latest stands."""
+    return {cell.n_shots: cell for item in current(items) for cell in item.record.cells}
+
+
+def current(items: Sequence[StoredPerformance]) -> list[StoredPerformance]:
+    """Of records of one task those of its shipped version, or of the newest where there is none of that."""
+    shipped = shipped_version(items[0].record.key.task)
     newest = max(item.record.key.task_version for item in items)
-    current = [item.record for item in items if item.record.key.task_version == newest]
-    return {cell.n_shots: cell for record in current for cell in record.cells}
+    return [item for item in items if (item.record.key.task_version, item.record.key.task_hash) == shipped] or [
+        item for item in items if item.record.key.task_version == newest
+    ]
 
 
 def report(stored: Sequence[StoredPerformance], rejected: Sequence[RejectedFile]) -> str:

@@ -21,7 +21,7 @@ from bench.store import StoredEstimate, StoredFit, StoredPerformance
 from proxies.digests import StoredDigest
 from proxies.kinds import made_from_another
 from proxies.performance import cells_of
-from tasks import PERFORMANCE_SHOTS, PERFORMANCE_TASKS, RANKED_TASKS, TASKS, load_task
+from tasks import PERFORMANCE_SHOTS, PERFORMANCE_TASKS, RANKED_TASKS, shipped_version
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -335,10 +335,8 @@ def _ranked(stored: Sequence[StoredDigest], tasks: Sequence[str]) -> list[Stored
 
 def _version_ranked(task: str, versions: Mapping[tuple[int, str], set[str]]) -> tuple[int, str]:
     """The version and the hash that count, of those that records of a task have, each with its models."""
-    if len(versions) > 1 and task in TASKS:
-        own = load_task(task)
-        if (shipped := (own.version, own.content_hash)) in versions:
-            return shipped
+    if len(versions) > 1 and (shipped := shipped_version(task)) is not None and shipped in versions:
+        return shipped
     return max(versions, key=lambda version: (len(versions[version]), version))
 
 

@@ -75,10 +75,11 @@ def write_text_findings(store: Store, document: Path) -> Written:
         )
     if not document.is_file():
         raise UsageError(f"there is no document {document}; its prose is written by hand and cannot be made here")
-    files, left_out = contents(store, document.read_text(encoding="utf-8"))
-    paths = {document: files[0], store.root / PICTURE: files[1]}
-    for path, content in paths.items():
-        write_whole(path, content)
+    with store.alone():
+        files, left_out = contents(store, document.read_text(encoding="utf-8"))
+        paths = {document: files[0], store.root / PICTURE: files[1]}
+        for path, content in paths.items():
+            write_whole(path, content)
     return Written(paths=tuple(paths), left_out=left_out)
 
 

@@ -60,6 +60,11 @@ def load_task(name: str) -> Task:
     return read_task_file(DATA_FOLDER / f"{name}.json")
 
 
+def shipped_version(name: str) -> tuple[int, str] | None:
+    """Version and hash of the content of the task of that name; None where none is shipped."""
+    return (load_task(name).version, load_task(name).content_hash) if name in TASKS else None
+
+
 __all__ = [
     "LISTS",
     "PAIRS",

@@ -41,9 +41,6 @@ TRY_SECONDS = 0.2
 PAUSE_SECONDS = 0.02
 """Between two tries."""
 
-LOCK_SECONDS = 600.0
-"""How long other processes are waited for that open the file: each looks through all of it."""
-
 MAX_ROW_BYTES = 64 << 20
 
 _TABLE = (
@@ -106,8 +103,7 @@ class ReplyCache:
         self._connection, self._identity = self._opened()
         try:
             try:
-                self._in_use.enter_context(exclusive(self._name(".first"), seconds=0))
-                self.is_first = True
+                self.is_first = self._in_use.enter_context(exclusive(self._name(".first"), seconds=0))
             except Held:
                 self.is_first = False
         except BaseException:
@@ -222,7 +218,7 @@ class ReplyCache:
             raise StorageError(f"{self.path} is a folder, not a file of answers; name a file, or move the folder away")
         with self._in_words():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with exclusive(self._name(".lock"), seconds=LOCK_SECONDS):  # nobody else opens, makes or moves the file
+            with exclusive(self._name(".lock")):  # nobody else opens, makes or moves the file
                 try:
                     connection = self._patiently(self._connected)
                 except _Damaged as damage:

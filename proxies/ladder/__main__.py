@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.cache import CHOOSE_CACHE
 from bench.errors import UsageError
 from bench.locks import exclusive
 from bench.store import write_whole
@@ -70,7 +71,7 @@ def _train(size: Size, seed: int) -> None:
         TextColumn("loss {task.fields[loss]}"),
         TimeRemainingColumn(),
     )
-    with exclusive(folder / "lock", seconds=0), Progress(*columns, console=console) as bar:
+    with exclusive(folder / "lock", seconds=0, remedy=CHOOSE_CACHE), Progress(*columns, console=console) as bar:
         run = Run(size, prepared.train, folder, seed=seed)
         shown = bar.add_task(size.name, total=run.n_steps, completed=run.step, loss="-")
         run.train(tell=lambda step, loss: bar.update(shown, completed=step, loss=f"{loss:.3f}"))

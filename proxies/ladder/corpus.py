@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from bench.cache import cache_folder, work_folder_beside
+from bench.cache import CHOOSE_CACHE, cache_folder, work_folder_beside
 from bench.errors import ModelError
 from bench.locks import exclusive
 from bench.store import write_whole
@@ -92,7 +92,9 @@ def corpus(tell: Callable[[str], None] = print) -> Corpus:
     """
     stated = json.loads(MANIFEST.read_text(encoding="utf-8"))
     folder = ladder_folder() / f"corpus-{stated['train_sha256'][:12]}"
-    with exclusive(ladder_folder() / "corpus.lock", seconds=math.inf):  # a second process finds it built
+    with exclusive(
+        ladder_folder() / "corpus.lock", seconds=math.inf, remedy=CHOOSE_CACHE
+    ):  # a second process finds it built
         if not folder.is_dir():
             built = build(folder, tell)
             if (built.train_sha256, built.held_out_sha256) != (stated["train_sha256"], stated["held_out_sha256"]):
@@ -117,7 +119,7 @@ def rebuild(tell: Callable[[str], None] = print) -> Corpus:
         ModelError: a package cannot be had.
         StorageError: the cache or the manifest cannot be written.
     """
-    with exclusive(ladder_folder() / "corpus.lock", seconds=math.inf):
+    with exclusive(ladder_folder() / "corpus.lock", seconds=math.inf, remedy=CHOOSE_CACHE):
         fresh = ladder_folder() / "corpus-new"
         shutil.rmtree(fresh, ignore_errors=True)
         built = build(fresh, tell)

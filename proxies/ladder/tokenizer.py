@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2TokenizerFast
 
+from bench.cache import CHOOSE_CACHE
 from bench.locks import exclusive
 from bench.store import write_whole
 from proxies.ladder.corpus import Corpus, documents
@@ -88,7 +89,7 @@ def prepare(corpus: Corpus, tell: Callable[[str], None] = print) -> Prepared:
     Raises:
         StorageError: they cannot be written.
     """
-    with exclusive(corpus.folder.with_suffix(".lock"), seconds=math.inf):
+    with exclusive(corpus.folder.with_suffix(".lock"), seconds=math.inf, remedy=CHOOSE_CACHE):
         path = corpus.folder / "tokenizer.json"
         if not path.is_file():
             tell("training the tokenizer")

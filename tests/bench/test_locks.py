@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import StorageError
-from bench.locks import Held, exclusive
+from bench.locks import QUIET_SECONDS, Held, exclusive
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -43,8 +43,8 @@ def test_a_second_process_is_sent_away_or_waits(tmp_path: Path) -> None:
         with exclusive(path, seconds=0):
             pass
     began = time.monotonic()
-    with exclusive(path, seconds=math.inf):
-        assert process.communicate(timeout=10)[0] == ""
+    with exclusive(path, seconds=math.inf) as is_locked:
+        assert process.communicate(timeout=10)[0] == "" and is_locked
         assert time.monotonic() - began < 10
 
 
@@ -66,6 +66,19 @@ def test_who_waits_gives_up_after_a_time(tmp_path: Path) -> None:
     process.communicate()
 
 
+def test_who_waits_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    process = held(tmp_path / "lock", QUIET_SECONDS + 1)
+    with exclusive(tmp_path / "lock", seconds=math.inf):
+        process.communicate()
+    assert caplog.messages == [f"waiting for another process that is at work in {tmp_path}"]
+
+
+def test_anybody_who_shares_the_folder_may_lock_it(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "lock"):
+        pass
+    assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o666
+
+
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("kept")
     (tmp_path / "lock").symlink_to(tmp_path / "kept")
@@ -74,7 +87,7 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "kept").read_text() == "kept"
 
 
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
 def test_where_there_are_no_locks_the_work_goes_on(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,10 +95,10 @@ def test_where_there_are_no_locks_the_work_goes_on(
         raise OSError(number, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    is_done = False
-    with exclusive(tmp_path / "lock"):
-        is_done = True
-    assert is_done and (tmp_path / "lock").exists()
+    found = []
+    with exclusive(tmp_path / "lock") as is_locked:
+        found.append(is_locked)
+    assert found == [False] and (tmp_path / "lock").exists()
 
 
 def test_an_error_inside_lets_go(tmp_path: Path) -> None:

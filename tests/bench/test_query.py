@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -374,3 +375,18 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_asked(tmp
         with pytest.raises(StorageError, match="cannot write .*performance"):
             run(request(tmp_path, service=service(server)))
         assert server.received == []
+
+
+def test_replies_are_not_kept_behind_a_link_out_of_the_results_folder(tmp_path: Path) -> None:
+    results, outside = tmp_path / "results", tmp_path / "outside"
+    results.mkdir()
+    outside.mkdir()
+    (results / ".replies").symlink_to(outside)
+    with ScriptedServer(answer=oracle("antonym")) as server:
+        asked = request(results, service=service(server))
+        for act in (run, partial(dry_run, progress=Told())):
+            with pytest.raises(StorageError, match="a link leads out of .*results there"):
+                act(asked)
+        assert server.received == [] and list(outside.iterdir()) == []
+        run(replace(asked, cache=outside / "chosen.sqlite"))
+        assert (outside / "chosen.sqlite").is_file(), "a cache that is named may be anywhere"

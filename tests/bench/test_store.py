@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+import bench.store as store_module
 from bench.errors import RecordError, StorageError
+from bench.performance import Sample
 from bench.records import EmergenceRecord
 from bench.store import Store, read_row, slug, write_whole
+from tests.performance_factory import make_performance
 from tests.record_factory import make_measurement, make_record, unit_key
 
 
@@ -164,3 +167,20 @@ def test_two_processes_on_one_folder_lose_nothing(tmp_path: Path) -> None:
 def test_plain_names_stay_readable() -> None:
     assert slug("smollm2-135m-instruct") == "smollm2-135m-instruct"
     assert slug("EleutherAI/pythia-70m").startswith("eleutherai-pythia-70m--")
+
+
+def test_links_that_lead_in_a_circle_are_told(tmp_path: Path) -> None:
+    (tmp_path / "performance").symlink_to("performance")
+    with pytest.raises(StorageError, match="cannot write .*performance.*: Too many levels of symbolic links"):
+        Store(tmp_path).check_writable("big-1", kind="performance")
+
+
+@pytest.mark.parametrize("bound", ["MAX_SAMPLES", "MAX_SAMPLES_BYTES"])
+def test_samples_that_would_not_be_read_again_are_not_written(
+    bound: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, bound, 1)
+    samples = [Sample(task="country", n_shots=1, index=index, prompt="x", reply="y") for index in range(2)]
+    with pytest.raises(StorageError, match="2 samples .* are more than is read again .*; ask fewer questions"):
+        Store(tmp_path).write_performance(make_performance(), samples)
+    assert list(tmp_path.rglob("*.json*")) == []

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.faults.ledger import Cases
+from tests.faults.ledger import THE_TEST_ITSELF, Cases
 from tests.faults.rows import ROWS
 
 OUTSIDE = pytest.StashKey[BaseException]()
@@ -27,7 +27,7 @@ def cases(request: pytest.FixtureRequest) -> Iterator[Cases]:
     found = Cases(row, request.node.name)
     yield found
     if (error := request.node.stash.get(OUTSIDE, None)) is not None:
-        found.failed("the test itself", error)
+        found.failed(THE_TEST_ITSELF, error)
     found.settle()
 
 

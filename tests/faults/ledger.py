@@ -18,6 +18,9 @@ import pytest
 IS_FULL = os.environ.get("FAULTS") == "full"
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
+THE_TEST_ITSELF = "the test itself"
+"""The name of the case that stands for a failure outside of cases."""
+
 
 class Lost(AssertionError):
     """Something that had been finished is gone, or was done again."""

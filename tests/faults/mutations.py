@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 from bench.provenance import Start
 from tests.faults import report
 from tests.faults.__main__ import ROOT
+from tests.faults.ledger import THE_TEST_ITSELF
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "a lock is a file that must not be there yet",
         "bench/locks.py",
-        "lock = FileLock(path, poll_interval=PAUSE_SECONDS, thread_local=False, fallback_to_soft=False)",
+        "lock = FileLock(path, mode=0o666, poll_interval=PAUSE_SECONDS, thread_local=False, fallback_to_soft=False)",
         "from filelock import SoftFileLock\n\n    lock = SoftFileLock(path, lifetime=None, thread_local=False)",
         "D",
     ),
@@ -388,10 +390,18 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "the model may be named after the key",
         "bench/answering.py",
-        "        if key is not None and holds(model, key):",
-        "        if False:",
+        '        target.check_without_key("the name of the model", model)\n',
+        "",
         "K",
         "python",
+    ),
+    Mutation(
+        "prompts may hold the key",
+        "bench/collect.py",
+        '    target.check_without_key("one of the prompts", "\\n".join(request.prompts))\n',
+        "",
+        "K",
+        "a_key_in_a_prompt",
     ),
     Mutation(
         "the last exception is shown by the framework of the command line",
@@ -437,7 +447,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "links out of a results folder are followed",
         "bench/store.py",
-        "if not followed.resolve().is_relative_to(root.resolve()):",
+        "if not end.is_relative_to(os.path.realpath(root)):",
         "if False:",
         "L",
         "links_in_a_results",
@@ -487,8 +497,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "a file of results may have any number of values",
         "bench/store.py",
-        'if content.count(b",") > MAX_RECORD_VALUES:',
-        "if False:",
+        "    if has_too_many_values(content):\n",
+        "    if False:\n",
         "N",
         "gigabytes",
     ),
@@ -535,8 +545,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "a record of a later version takes the place of all others",
         "proxies/standings.py",
-        "    if len(versions) > 1 and task in TASKS:\n",
-        "    if False:\n",
+        "    if len(versions) > 1 and (shipped := shipped_version(task)) is not None and shipped in versions:\n",
+        "    if (shipped := shipped_version(task)) is None:\n",
         "N",
         "odd_record",
     ),
@@ -664,7 +674,10 @@ def is_caught(mutation: Mutation, copy: Path) -> bool:
         status, said = tested(mutation, copy)
     finally:
         path.write_text(usual)
-    return status == 1 and f"row {mutation.row}: " in said  # a case failed, not the test itself
+    # a case failed, not the test itself
+    return status == 1 and bool(
+        re.search(rf"row {mutation.row}: \d+ of \d+ cases failed, first: (?!{THE_TEST_ITSELF})", said)
+    )
 
 
 def tested(mutation: Mutation, copy: Path) -> tuple[int, str]:

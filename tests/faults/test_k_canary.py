@@ -359,6 +359,19 @@ def test_a_key_in_the_files_of_a_model_is_not_repeated(cases: Cases, tmp_path: P
             assert "emergence/model/country." in (out / "board.md").read_text()
 
 
+def test_a_key_in_a_prompt_is_refused(cases: Cases, tmp_path: Path) -> None:
+    """It would be sent, and be in the samples of the text."""
+    (tmp_path / "prompts.txt").write_text(f"Tell me of a fox\nMy key is {CANARY}\n")
+    with cases.case("in a prompt"), ScriptedServer() as server:
+        status, text = shown(
+            debugging, "collect", "big-1", "--prompts", tmp_path / "prompts.txt", "--base-url", server.base_url,
+            "--results", tmp_path / "results", *WITH_KEY, log=tmp_path / "log",
+        )  # fmt: skip
+        assert status == 2 and "one of the prompts holds the key" in text, text
+        assert server.received == []
+        assert_clean(tmp_path / "results", text)
+
+
 def test_a_key_in_a_task_file_is_refused(cases: Cases, tmp_path: Path) -> None:
     """Its words would be in prompts, answers and records."""
     sound = json.loads((DATA / "antonym.json").read_text())

@@ -353,7 +353,7 @@ def test_tasks_that_were_not_asked_are_named_with_the_command() -> None:
         "`bench query f2-m --tasks country-capital,country-currency`"
     )
     for shots in (1, 4):  # of the one the level is missing, of the other the gain
-        with pytest.raises(UsageError, match="with 1 and 4 shots.*`bench query f2-m --shots 1,4`"):
+        with pytest.raises(UsageError, match="with 1 and 4 shots.*--shots 1,4"):
             estimated(frame(), answers=answers[answers["n_shots"] == shots])
 
 

@@ -184,6 +184,17 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert damage(tmp_path) == f"{FILE}: not a regular file"
 
 
+@pytest.mark.parametrize(("bound", "value"), [("MAX_RECORD_BYTES", 100), ("has_too_many_values", bool)])
+def test_a_ledger_that_would_not_be_read_again_is_left_as_it_is(
+    bound: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = add(tmp_path)
+    monkeypatch.setattr(ledger, bound, value)
+    with pytest.raises(StorageError, match="it is full; move it away, and a new one begins"):
+        add(tmp_path, said("another"))
+    assert read_ledger(tmp_path) == (first,)
+
+
 def test_a_link_out_of_the_folder_is_read_but_not_written_through(tmp_path: Path) -> None:
     root, outside = tmp_path / "results", tmp_path / "outside.jsonl"
     root.mkdir()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from bench.performance import Sample
 from bench.store import Store, StoredPerformance
-from proxies.performance import PICTURE, by_subject, cells_of, report
+from proxies.performance import PICTURE, by_subject, cells_of, current, report
 from proxies.performance_files import write_performance_report
 from proxies.performance_picture import picture
+from tasks import shipped_version
 from tests.performance_factory import make_performance
 
 
@@ -49,6 +50,16 @@ def test_a_later_record_adds_its_shots_and_an_older_version_of_a_task_is_left_ou
     old = stored(task_version=0, shots=(8,), correct=(99,))
     (tasks,) = by_subject([stored(), later, old]).values()
     assert {n_shots: cell.accuracy for n_shots, cell in cells_of(tasks["country"]).items()} == {1: 0.3, 4: 0.8, 2: 0.6}
+
+
+def test_a_record_that_names_a_newer_version_than_the_shipped_one_hides_no_answers() -> None:
+    version, content = shipped_version("country") or (0, "")
+    genuine = stored(task_version=version, task_hash=content)
+    newer = stored(task_version=version + 999, shots=(1,), correct=(99,))
+    assert current([genuine, newer]) == current([newer, genuine]) == [genuine]
+    assert current([stored(task_version=1), newer]) == [newer], "of two that are not shipped the newer"
+    of_their_own = [stored(task="mine", task_version=number) for number in (1, 2)]
+    assert current(of_their_own) == of_their_own[1:]
 
 
 def test_names_from_data_are_inert() -> None:
