@@ -60,7 +60,7 @@ def test_a_mix_of_faults_loses_nothing_and_changes_no_score(cases: Cases, tmp_pa
         tmp_path,
         *TASKS,
         shots=(0, 1, 2, 4, 8) if IS_FULL else (2,),
-        n_questions=cases.n(quick=25, full=100),
+        n_questions=cases.n(quick=15, full=100),
         seed=seed,
     )
     answers = half_right(asked)
