@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,14 +67,18 @@ def at_point(point: str, fuse: Fuse) -> None:
     POINTS[point](fuse)
 
 
-def _around(owner: Any, name: str, fuse: Fuse, *, after: bool = False) -> None:
+def _around(
+    owner: Any, name: str, fuse: Fuse, *, after: bool = False, counts: Callable[..., bool] = lambda *_: True
+) -> None:
+    """Visit before or after a function is called, where its arguments count."""
     usual = getattr(owner, name)
 
     def disturbed(*arguments: Any, **named: Any) -> Any:
-        if not after:
+        is_visit = counts(*arguments)
+        if is_visit and not after:
             fuse.visit()
         result = usual(*arguments, **named)
-        if after:
+        if is_visit and after:
             fuse.visit()
         return result
 
@@ -81,12 +86,12 @@ def _around(owner: Any, name: str, fuse: Fuse, *, after: bool = False) -> None:
 
 
 class _Half(io.FileIO):
-    """A file of which half is written before the end."""
+    """A file of which half is written before the end; an empty one, of which there is no half, does not count."""
 
     fuse: Fuse
 
     def write(self, content: Any) -> int:
-        if self.fuse.is_last():
+        if content and self.fuse.is_last():
             super().write(content[: len(content) // 2])
             self.fuse.act()
         return super().write(content) or 0
@@ -104,15 +109,26 @@ def _half_a_file(fuse: Fuse) -> None:
 
 
 def _before_sync(fuse: Fuse) -> None:
-    _around(os, "fsync", fuse)
+    _around(os, "fsync", fuse, counts=_is_file_with_content)
 
 
 def _before_replace(fuse: Fuse) -> None:
-    _around(os, "replace", fuse)
+    _around(os, "replace", fuse, counts=_is_no_probe)
 
 
 def _after_replace(fuse: Fuse) -> None:
-    _around(os, "replace", fuse, after=True)
+    _around(os, "replace", fuse, after=True, counts=_is_no_probe)
+
+
+def _is_file_with_content(descriptor: int) -> bool:
+    """Not a folder, nor the empty file that shows that a folder can be written to."""
+    status = os.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
+
+
+def _is_no_probe(source: str | Path, place: str | Path) -> bool:
+    """Not the empty file that shows that a folder can be written to, before there is any work."""
+    return Path(place).name != ".writable"
 
 
 def _before_sending(fuse: Fuse) -> None:
@@ -121,10 +137,15 @@ def _before_sending(fuse: Fuse) -> None:
     _around(ApiCompleter, "_attempt", fuse)
 
 
+def _is_new(cache: Any, key: Any) -> bool:
+    """Not a reply that is kept already: each is given to the cache again when it is read."""
+    return cache.get(key) is None
+
+
 def _before_keeping(fuse: Fuse) -> None:
     from bench.api.cache import ReplyCache
 
-    _around(ReplyCache, "put", fuse)
+    _around(ReplyCache, "put", fuse, counts=lambda cache, key, reply: _is_new(cache, key))
 
 
 def _while_keeping(fuse: Fuse) -> None:
@@ -134,7 +155,7 @@ def _while_keeping(fuse: Fuse) -> None:
     usual = ReplyCache._insert
 
     def disturbed(cache: ReplyCache, row: Any, key: Any) -> Any:
-        if fuse.is_last():
+        if _is_new(cache, key) and fuse.is_last():
             steps = Fuse(fuse.step, fuse.act)
             cache._connection.set_progress_handler(steps.visit, 1)
         return usual(cache, row, key)
@@ -149,7 +170,7 @@ def _before_commit(fuse: Fuse) -> None:
     usual = ReplyCache._insert
 
     def disturbed(cache: ReplyCache, row: Any, key: Any) -> Any:
-        if fuse.is_last():
+        if _is_new(cache, key) and fuse.is_last():
             cache._connection.execute("BEGIN IMMEDIATE")
             usual(cache, row, key)
             fuse.act()
@@ -161,7 +182,7 @@ def _before_commit(fuse: Fuse) -> None:
 def _after_keeping(fuse: Fuse) -> None:
     from bench.api.cache import ReplyCache
 
-    _around(ReplyCache, "_insert", fuse, after=True)
+    _around(ReplyCache, "_insert", fuse, after=True, counts=lambda cache, row, key: _is_new(cache, key))
 
 
 def _before_index(fuse: Fuse) -> None:
@@ -257,3 +278,16 @@ FILE_POINTS = tuple(name for name in POINTS if " file" in name)
 REPLY_POINTS = tuple(name for name in POINTS if "request" in name or "reply" in name)
 INDEX_POINTS = tuple(name for name in POINTS if "index" in name)
 CONVERSION_POINTS = tuple(name for name in POINTS if "conversion" in name or "weights" in name)
+
+VISITS: dict[str, dict[str, int]] = {
+    "query": dict.fromkeys(REPLY_POINTS, 24) | dict.fromkeys(FILE_POINTS, 4),
+    "collect": dict.fromkeys(REPLY_POINTS, 24) | dict.fromkeys(FILE_POINTS, 3),
+    "run": dict.fromkeys(FILE_POINTS, 7),
+    "convert": dict.fromkeys(CONVERSION_POINTS, 1),
+    "leaderboard": dict.fromkeys(FILE_POINTS, 4) | dict.fromkeys(INDEX_POINTS, 1),
+    "fit": dict.fromkeys(FILE_POINTS, 2),
+    "estimate": dict.fromkeys(FILE_POINTS, 2),
+    "predict": dict.fromkeys(FILE_POINTS, 2),
+    "calibrate": dict.fromkeys(FILE_POINTS, 7),
+}
+"""Scene -> its points with how often an undisturbed run visits each."""

@@ -9,6 +9,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -347,3 +348,47 @@ class Kept:
     def _stamp(path: Path) -> tuple[int, int]:
         status = path.stat()
         return status.st_ino, status.st_mtime_ns
+
+
+class Finished:
+    """What a command had finished whenever it ended before its time: replies in the cache, records and units.
+
+    Args:
+        n_under_way: replies that may be missing after such an end, though the server sent them; they are asked again.
+    """
+
+    def __init__(self, scene: Scene, folder: Path, server: ScriptedServer, n_under_way: int = CONCURRENCY) -> None:
+        self._server = server if scene.asks else None
+        self._folder = folder
+        self._n_under_way = n_under_way
+        self._first = self._since = len(server.received)
+        self._known_at: list[tuple[int, set[str]]] = []
+        self._kept = Kept(folder)
+        self.n_ends = 0
+
+    def note_end(self) -> None:
+        """Look at what is finished now; what was finished at the end before is there still."""
+        self.n_ends += 1
+        self._kept.check()
+        self._kept.look()
+        if self._server is not None:
+            known = cached_prompts(self._folder)
+            sent = {one.prompt for one in self._server.received[self._since :] if one.is_whole and one.did == "answer"}
+            if len(sent - known) > self._n_under_way:
+                raise Lost(f"{len(sent - known)} replies came in full and are not kept; {self._n_under_way} may be")
+            self._since = len(self._server.received)
+            self._known_at.append((self._since, known))
+
+    def check(self) -> None:
+        """Raises Lost: something finished was done again; more was asked again than was under way."""
+        self._kept.check()
+        if self._server is None:
+            return
+        for place, known in self._known_at:
+            again = [one.prompt for one in self._server.received[place:] if one.prompt in known]
+            if again:
+                raise Lost(f"{len(again)} questions were asked again that had an answer in the cache")
+        asked = Counter(one.prompt for one in self._server.received[self._first :])
+        n_again = sum(asked.values()) - len(asked)
+        if n_again > self._n_under_way * self.n_ends:
+            raise Lost(f"{n_again} questions were asked again; at most {self._n_under_way} were under way at an end")

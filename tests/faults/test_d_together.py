@@ -323,6 +323,8 @@ LOCKS: dict[str, tuple[str, str, Callable[..., object]]] = {
     "the lock of the ledger": ("predict", "results/.ledger.lock", holds),
     "the transaction of the digests": ("leaderboard", "results/.digests.sqlite", holds_database),
 }
+OUTPUTS = {"query": "results/performance", "predict": "results/ledger.jsonl"}
+"""Without it, a command that was done opens its files again."""
 
 
 @pytest.mark.timeout(600)
@@ -330,7 +332,7 @@ LOCKS: dict[str, tuple[str, str, Callable[..., object]]] = {
 def test_a_lock_that_a_killed_process_held_holds_nobody_up(
     cases: Cases, was_there: bool, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:
-    given, _ = shared
+    given, server = shared
     for turn, what in enumerate(cases.chosen(list(LOCKS), quick=1)):
         name, relative, target = LOCKS[what]
         scene = SCENES[name]
@@ -338,15 +340,20 @@ def test_a_lock_that_a_killed_process_held_holds_nobody_up(
         scene.complete(quiet, given)
         if was_there:
             scene.complete(folder, given)
+            if name in OUTPUTS:
+                (folder / OUTPUTS[name]).rename(tmp_path / f"{turn}-output")
         lock, marker = folder / relative, tmp_path / f"{turn}-marker"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with cases.case(what):
             with Child(target, str(lock), str(marker), log=given.logs / f"{turn}-{was_there}") as holder:
                 assert wait_for(marker.exists, 60), holder.text()
                 holder.kill()
-            began = time.monotonic()
+            n_before, began = len(server.received), time.monotonic()
             said = scene.complete(folder, given)
             assert time.monotonic() - began < SOON_SECONDS, said
+            if was_there and len(server.received) != n_before:
+                raise Lost(f"{len(server.received) - n_before} questions asked again behind a lock of nobody")
+            assert (quiet / relative).exists(), "the command makes no such file"
             same(left_by(folder), left_by(quiet), what)
 
 

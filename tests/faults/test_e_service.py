@@ -18,8 +18,9 @@ from bench.query import query
 from bench.store import Store
 from tests.bench.api.questions import HURRIED, asked, completer, questions
 from tests.bench.querying import request, right_answer, run, samples_of, service
-from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts, no_faults
+from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts, no_faults, reversed_text
 from tests.bench.told import Told
+from tests.faults.asked_once import check_none_asked_again
 from tests.faults.children import cli, done
 from tests.faults.ledger import Cases, Lost
 
@@ -118,7 +119,7 @@ def completed(server: ScriptedServer, out: Path, failed: set[str], again: Callab
     asked_again = {one.prompt for one in server.received}
     if asked_again - failed:
         raise Lost(f"asked again although answered: {sorted(asked_again - failed)}")
-    assert asked_again == failed
+    assert asked_again == failed and len(server.received) == len(failed)
     return stored(out)
 
 
@@ -140,10 +141,12 @@ def test_a_fault_that_passes_is_overcome_and_one_that_does_not_is_listed(
                 began = time.monotonic()
                 (outcome,) = run(one)
                 assert time.monotonic() - began < 20
-                failures = {each.prompt: each.failure for each in samples_of(outcome) if each.failure is not None}
+                samples = samples_of(outcome)
+                check_none_asked_again(server, [each.prompt for each in samples])
+                failures = {each.prompt: each.failure for each in samples if each.failure is not None}
                 if is_retryable:
                     assert failures == {}
-                    assert len(server.received) >= N + len(numbers)
+                    assert len(server.received) == N + len(numbers)
                 else:
                     assert len(failures) == len(numbers) and len(server.received) == N
                     assert outcome.record.cells[0].failures == {kind: len(numbers)}
@@ -167,8 +170,10 @@ def test_a_question_that_always_fails_is_listed_after_its_attempts_and_the_other
             assert words in failure.message
             assert len(failure.message) <= 400
             assert failure.n_attempts == 3
-            assert all(isinstance(answer, Reply) for answer in answers)
-            assert [one.prompt for one in server.received].count("question 2") == 3
+            others = [f"question {number}" for number in (0, 1, 3, 4, 5)]
+            assert [answer.text for answer in answers if isinstance(answer, Reply)] == list(map(reversed_text, others))
+            check_none_asked_again(server, others)
+            assert sorted(one.prompt for one in server.received) == sorted([*others, *["question 2"] * 3])
 
 
 def test_the_same_failure_for_every_question_ends_the_run(cases: Cases) -> None:
@@ -207,13 +212,15 @@ def test_the_command_completes_and_tells_what_failed(cases: Cases, tmp_path: Pat
             kind, is_retryable, _ = FAULTS[fault]
             out, plain, n_failed = tmp_path / fault, tmp_path / f"{fault}-plain", len(PLACES[place])
             asked_of = request(plain, shots=(2,), n_questions=N, mode=mode, service=service(server, limits=LIMITS))
-            list(query(asked_of, Told()))
+            prompts = [sample.prompt for sample in samples_of(*query(asked_of, Told()))]
             server.received.clear()
             server.faults = at(dict.fromkeys(PLACES[place], fault))
             arguments = command(server, out, mode)
             began = time.monotonic()
             text = done(cli, *arguments, log=tmp_path / f"{fault}.log", status=0 if is_retryable else 1)
             assert time.monotonic() - began < 40
+            check_none_asked_again(server, prompts)
+            assert len(server.received) == N + (n_failed if is_retryable else 0)
             failed = set()
             if not is_retryable:
                 assert f"{n_failed} {kind}" in text

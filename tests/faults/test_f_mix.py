@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bench.query import QueryRequest, query, unanswered_samples
 from tests.bench.querying import request, right_answer, samples_of, service
 from tests.bench.scripted_server import ScriptedServer, no_faults, share
 from tests.bench.told import Told
+from tests.faults.asked_once import check_none_asked_again
 from tests.faults.ledger import IS_FULL, SEED, Cases
 
 MIX = {
@@ -31,13 +33,13 @@ TASKS = ("antonym", "element-symbol", "animal-young", "number-successor")
 
 LIMITS = Limits(
     max_attempts=12,
-    attempt_seconds=1.5,
+    attempt_seconds=3.0,
     total_seconds=60.0,
     max_concurrency=16,
     backoff_seconds=0.05,
     max_backoff_seconds=1.0,
 )
-"""Deadlines are short, and no wait is asked for."""
+"""Deadlines are short, but no answer is late on a busy machine, and no wait is asked for."""
 
 
 def half_right(asked: QueryRequest) -> dict[str, str]:
@@ -58,12 +60,13 @@ def test_a_mix_of_faults_loses_nothing_and_changes_no_score(cases: Cases, tmp_pa
         tmp_path,
         *TASKS,
         shots=(0, 1, 2, 4, 8) if IS_FULL else (2,),
-        n_questions=cases.n(quick=25, full=100),
+        n_questions=cases.n(quick=15, full=100),
         seed=seed,
     )
     answers = half_right(asked)
     with ScriptedServer(answer=answers.__getitem__, faults=share(MIX, seed=seed)) as server:
-        n = len(unanswered_samples(asked))
+        prompts = [sample.prompt for sample in unanswered_samples(asked)]
+        n = len(prompts)
         with cases.case(f"seed {seed}", n=n):
             began = time.monotonic()
             rough = list(query(replace(asked, out=tmp_path / "rough", service=service(server, limits=LIMITS)), Told()))
@@ -71,6 +74,12 @@ def test_a_mix_of_faults_loses_nothing_and_changes_no_score(cases: Cases, tmp_pa
             assert len(server.received) <= 1.5 * n + (0 if IS_FULL else 20)  # a third more is to be expected
             if IS_FULL:
                 assert n == 2000 and {one.did for one in server.received} == {*MIX, "answer"}
+            check_none_asked_again(server, prompts)
+            did = Counter(one.did for one in server.received)
+            cases.measure(
+                f"seed {seed}: {n:,} questions, {did.total():,} requests, of which {did.pop('answer'):,} answered, "
+                + ", ".join(f"{name} {did[name]:,}" for name in MIX)
+            )
             server.faults = no_faults
             calm = list(query(replace(asked, out=tmp_path / "calm", service=service(server, limits=LIMITS)), Told()))
             assert [one.record.cells for one in rough] == [one.record.cells for one in calm]

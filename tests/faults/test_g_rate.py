@@ -9,7 +9,8 @@ import pytest
 from bench.api.retry import Limits
 from bench.completions import Reply
 from tests.bench.api.questions import asked, questions
-from tests.bench.scripted_server import ScriptedServer
+from tests.bench.scripted_server import ScriptedServer, reversed_text
+from tests.faults.asked_once import check_none_asked_again
 from tests.faults.ledger import IS_FULL, Cases, Lost
 
 
@@ -39,12 +40,16 @@ def test_an_enforced_rate_is_used_and_kept(
                 answers = asked(server, questions(n), limits=limits)
                 used = n / (time.monotonic() - began)
                 refused = server.n_refused_for_rate / len(server.received)
-            if not all(isinstance(answer, Reply) for answer in answers):
-                raise Lost(f"{sum(not isinstance(answer, Reply) for answer in answers)} questions have no answer")
+            if n_failed := sum(not isinstance(answer, Reply) for answer in answers):
+                raise Lost(f"{n_failed} questions have no answer")
+            prompts = [question.prompt for question in questions(n)]
+            assert [answer.text for answer in answers if isinstance(answer, Reply)] == list(map(reversed_text, prompts))
+            check_none_asked_again(server, prompts)
             if used >= goal and refused <= (most_refused if is_enough else 0.4):
                 break
             assert chance == 0, f"{used:.1f} a second of {rate}, {refused:.1%} refused"
         known = "given" if is_given else "found out"
         cases.measure(
-            f"{used:.1f} requests a second of {rate}, {known}, Retry-After {retry_after}; {refused:.1%} refused"
+            f"{used:.1f} requests a second of {rate}, {known}, Retry-After {retry_after}; {refused:.1%} refused, "
+            f"attempt {chance + 1}"
         )
