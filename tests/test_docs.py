@@ -196,7 +196,7 @@ def test_what_the_pages_say_of_the_committed_results_is_so() -> None:
     verdict = re.search(
         r"^- \*\*Emergence of families not seen, from performance.*", read("results/fits/report.md"), re.M
     )
-    assert verdict is not None and "does not beat its baseline &#40;the mean&#41;" in verdict[0]  # api-models
+    assert verdict is not None and "does not beat its baseline &#40;parameters&#41;" in verdict[0]  # api-models
     asked_in_chat = {path.parent for path in (ROOT / "results" / "performance").glob("*/*.chat.*.json")}
     assert len(asked_in_chat) < 8  # api-models
     records = (ROOT / "results" / "emergence").glob("*/*.json")
