@@ -110,6 +110,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "before_it_has_its_name",
     ),
     # B
+    Mutation(
+        "replies under way are given up at a signal",
+        "bench/api/asking.py",
+        "            await asyncio.wait({work}, timeout=LAST_SECONDS)\n",
+        "",
+        "B",
+        "under_way",
+    ),
     Mutation("a signal is not told of in words", "bench/interruption.py", "os.write(2, LINE)", "pass", "B"),
     Mutation(
         "SIGTERM is left to the system",
