@@ -483,6 +483,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "M",
         "stays_text and reason",
     ),
+    Mutation(
+        "cells of a table are markup",
+        "bench/cli_options.py",
+        "console = Console(markup=False, ",
+        "console = Console(markup=True, ",
+        "M",
+        "stays_text and (model or family)",
+    ),
     # N
     Mutation(
         "a file of results may have any number of values",
