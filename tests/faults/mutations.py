@@ -581,6 +581,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "O",
         "hostile_model_is_refused",
     ),
+    Mutation(
+        "a chat template may leave the prompt out",
+        "bench/generation.py",
+        "        if prompt.strip() not in text:",
+        "        if False:",
+        "O",
+        "chat_template",
+    ),
     # P
     Mutation(
         "random streams depend on PYTHONHASHSEED",
