@@ -59,7 +59,7 @@ N_MUTATED = 640
 MUTATED = ("emergence", "performance", "estimate", "fit", "probe", "calibration-case")
 """What lies in files of its own; the ledger and samples are lines of one file."""
 
-FEWEST_REJECTED = 0.85 if IS_FULL else 0.7
+FEWEST_REJECTED = 0.88 if IS_FULL else 0.75
 """Of the mutated files of a kind; the others hold another number that may be, or a name more in a list of names. Fewer
 draws scatter more."""
 
