@@ -217,12 +217,19 @@ class LocalCompleter:
         message = [{"role": "user", "content": prompt}]
         with quiet_libraries():
             try:
-                return list(tokenizer.apply_chat_template(message, add_generation_prompt=True)["input_ids"])
+                text: str = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+                tokens: list[int] = tokenizer(text, add_special_tokens=False).input_ids  # the text has its own
             except Exception as error:  # a template is code from anywhere and fails in any way
                 raise ModelError(
                     f"the chat template of {name} cannot be used ({type(error).__name__}: "
                     f"{printable(str(error))[:200]}); use --mode completion"
                 ) from error
+        if prompt.strip() not in text:  # templates may trim it
+            raise ModelError(
+                f"the chat template of {name} does not show the model the prompt: expected a text with "
+                f"{prompt.strip()[:60]!r} in it, got {printable(text[:60])!r}; use --mode completion"
+            )
+        return tokens
 
     def _too_long(self, job: Job) -> str | None:
         if self._context_length is None or len(job.tokens) + job.max_tokens <= self._context_length:

@@ -391,7 +391,7 @@ def first_fault(error: ValidationError, whole: str) -> str:
     if error.error_count() > MAX_FAULTS:
         return f"{whole}: {error.error_count():,} of its values are wrong"
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    steps = [_cut(printable(str(step)), 80) for step in first["loc"]]
+    steps = [_cut(printable(str(step)), 80) or "''" for step in first["loc"]]
     return f"{_cut('.'.join(steps), 200) or whole}: {_cut(printable(first['msg']), 300)}"
 
 

@@ -394,6 +394,25 @@ def test_chat_with_a_broken_template() -> None:
         LocalCompleter(model).complete([ask("x", mode="chat")])
 
 
+@pytest.mark.parametrize(
+    "shown", ["", "x" * 10**6, "{{ messages[0].content | upper }}", "{{ messages[0].content[2:] }}"]
+)
+def test_chat_with_a_template_that_does_not_show_the_prompt(shown: str) -> None:
+    model = chatting()
+    model.tokenizer.chat_template = f"<user>{shown}<|end|>"
+    with pytest.raises(
+        ModelError, match="the chat template of tiny does not show.*'the cat' in it, got '<user>.*'; use"
+    ):
+        LocalCompleter(model).complete([ask(" the cat", mode="chat")])
+
+
+def test_chat_with_a_template_that_trims_the_prompt() -> None:
+    model = chatting()
+    model.tokenizer.chat_template = TEMPLATE.replace("m['content']", "m['content'] | trim")
+    trimmed, plain = (answered(LocalCompleter(model), [ask(x, mode="chat")]) for x in (" the cat\n", "the cat"))
+    assert trimmed == plain
+
+
 def metaspace_tokenizer() -> Tokenizer:
     """In the manner of SentencePiece: what it decodes loses a space at its start."""
     pieces = {piece: i for i, piece in enumerate([END_OF_TEXT, "?", "▁of", "▁France", "▁Paris", ".", "▁"])}

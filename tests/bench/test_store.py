@@ -53,6 +53,10 @@ def test_a_measured_condition_comes_back_by_its_key(tmp_path: Path) -> None:
             lambda text: text.replace('"forward_difference":', '"extra": 1, "forward_difference":', 1),
             "extra: Extra inputs",
         ),
+        (
+            lambda text: text.replace('"forward_difference":', '"": 1, "forward_difference":', 1),
+            "'': Extra inputs",
+        ),
         (lambda text: re.sub(r'("forward_difference": )[^,]+', r"\1NaN", text), "forward_difference: "),
         (lambda text: re.sub(r'("forward_difference": )[^,]+', r"\1 1e999", text), "forward_difference: "),
         (

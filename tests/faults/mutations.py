@@ -501,6 +501,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "M",
         "stays_text and reason",
     ),
+    Mutation(
+        "cells of a table are markup",
+        "bench/cli_options.py",
+        "console = Console(markup=False, ",
+        "console = Console(markup=True, ",
+        "M",
+        "stays_text and (model or family)",
+    ),
     # N
     Mutation(
         "a file of results may have any number of values",
@@ -590,6 +598,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "",
         "O",
         "hostile_model_is_refused",
+    ),
+    Mutation(
+        "a chat template may leave the prompt out",
+        "bench/generation.py",
+        "        if prompt.strip() not in text:",
+        "        if False:",
+        "O",
+        "chat_template",
     ),
     # P
     Mutation(

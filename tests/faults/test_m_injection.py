@@ -5,7 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pty
+import re
 import shutil
+import sys
+import threading
+import tty
 from html.parser import HTMLParser
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,7 +31,13 @@ from tests.record_factory import make_record
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FIELDS = ("model", "family", "task", "reason")
-ALWAYS = ("<script>window.hit=1</script>", "a|b", "\x1b[31mred\x1b[0m", "=cmd|' /C calc'!A0")
+ALWAYS = (
+    "<script>window.hit=1</script>",
+    "a|b",
+    "\x1b[31mred\x1b[0m",
+    "[bold red]x[/bold red] [link=http://evil.example]y[/link]",
+    "=cmd|' /C calc'!A0",
+)
 """One for each place where text can get out, also in the default suite."""
 
 SPREADSHEET = ("=", "+", "-", "@", "\t", "\r")
@@ -142,6 +153,42 @@ def check_page(text: str) -> None:
     assert not set(text) & set("\x1b\x00\x07\x08\r\x9b\u2028\u2029\u202e\u200b")
 
 
+def on_terminal(where: Path, *arguments: str | Path) -> None:
+    """`bench` with a terminal for its standard output; what that is sent is kept."""
+    os.environ.pop("NO_COLOR", None)
+    os.environ |= {"TERM": "xterm-256color", "COLUMNS": "2000"}
+    ours, terminal = pty.openpty()
+    tty.setraw(terminal)  # else it makes two characters of each line break
+    file = os.dup(1)
+    os.dup2(terminal, 1)
+    os.close(terminal)
+    reader = threading.Thread(target=_keep, args=(ours, where))
+    reader.start()
+    try:
+        cli(*arguments)
+    finally:
+        sys.stdout.flush()
+        os.dup2(file, 1)  # nobody has the terminal then, which ends the reader
+        reader.join()
+
+
+def _keep(terminal: int, where: Path) -> None:
+    with where.open("wb") as file:
+        try:
+            while sent := os.read(terminal, 1 << 16):
+                file.write(sent)
+        except OSError:  # so Linux says that nobody writes any more
+            pass
+
+
+def cells_on_terminal(sent: str) -> list[list[str]]:
+    """The cells of every line of a table; colours and weights are all that a terminal is told to do."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", sent)
+    assert sent != text, "not taken for a terminal"
+    assert not [letter for letter in text if letter != "\n" and printable(f"x{letter}x") != f"x{letter}x"], text
+    return [[" ".join(cell.split()) for cell in line.split("│")] for line in text.split("\n")]
+
+
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_payload_stays_text_wherever_it_is_shown(cases: Cases, tmp_path: Path, field: str) -> None:
     """One folder of results with a model for each payload, through the commands that show it."""
@@ -169,6 +216,9 @@ def test_a_payload_stays_text_wherever_it_is_shown(cases: Cases, tmp_path: Path,
     said += done(cli, "features", "--results", store.root, "--csv", frame, log=tmp_path / "features")
     data = done(cli, "leaderboard", "--results", store.root, "--out", out, "--json", log=tmp_path / "data")
     said += data
+    done(on_terminal, tmp_path / "sent", "leaderboard", "--results", store.root, "--out", out, log=tmp_path / "ended")
+    with cases.case("nothing but colours for a terminal", n=0):
+        on_screen = cells_on_terminal((tmp_path / "sent").read_text())
     text = out.read_text()
     by_task = (store.root / FOLDER / BY_TASK).read_text()
     shown, tables = markdown_rows(text)[0], markdown_rows(by_task)[0]
@@ -200,6 +250,7 @@ def test_a_payload_stays_text_wherever_it_is_shown(cases: Cases, tmp_path: Path,
             if field in ("model", "family") and payload in storable:
                 place = 1 if field == "model" else 2
                 assert " ".join(inert.split()) in [" ".join(row[place].split()) for row in ranked]
+                assert " ".join(inert.split()) in [row[place + 1] for row in on_screen if len(row) > place + 1]
                 assert inert.removeprefix("'") in column(exported, field)
                 assert inert.removeprefix("'") in column(cells, field)
             elif field == "task" and payload in storable:

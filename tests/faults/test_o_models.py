@@ -456,33 +456,58 @@ def test_a_flipped_bit_of_a_gguf_file_is_refused_or_makes_other_weights(cases: C
             shutil.rmtree(here)
 
 
+UNUSABLE, UNSEEN = "cannot be used", "does not show the model the prompt"
 TEMPLATES = {
-    "an escape": ESCAPE,
-    "a loop": "{% for i in range(10**9) %}x{% endfor %}",
-    "multiplied text": "{% set x = 'y' * 10**6 %}{{ x }}",
-    "an error with controls": "{{ raise_exception('\x1b[31mred\nmore') }}",
-    "an include": "{% include '/etc/passwd' %}",
-    "a method of a method": "{{ messages[0].content.format.__func__ }}",
-    "padding": "{{ '%1000000d' % 1 }}",
-    "no template": "{% if %}",
+    "an escape": (ESCAPE, UNUSABLE),
+    "a loop": ("{% for i in range(10**9) %}x{% endfor %}", UNUSABLE),
+    "multiplied text": ("{% set x = 'y' * 10**6 %}{{ x }}", UNSEEN),
+    "an error with controls": ("{{ raise_exception('\x1b[31mred\nmore') }}", UNUSABLE),
+    "an include": ("{% include '/etc/passwd' %}", UNUSABLE),
+    "a method of a method": ("{{ messages[0].content.format.__func__ }}", UNSEEN),
+    "padding": ("{{ '%1000000d' % 1 }}", UNSEEN),
+    "no template": ("{% if %}", UNUSABLE),
 }
+"""By name: a template, and a part of the line that refuses it."""
+LARGE_TEMPLATES = {
+    "few tokens of much text": ("{{ 'y' * 10**6 + messages[0].content }}", 0),
+    "padding": ("{{ '%1000000d' % 1 }}{{ messages[0].content }}", 0),
+    "more tokens than the model can hold": ("{{ 'y,' * 10**6 + messages[0].content }}", 2),
+}
+"""By name: a template that shows the prompt, and how many of two questions fail."""
 
 
-def test_a_hostile_chat_template_ends_in_one_line(cases: Cases, tmp_path: Path) -> None:
+def asked_in_chat(here: Path, text: str) -> tuple[int, str]:
+    """Status and output of `bench query` on a model with this chat template."""
+    model = save_list_model(here / "model")
+    template(text)(model, here)
+    asked = ("--tasks", "antonym", "--shots", "1", "--n-queries", "2", "--out", here / "results")
+    status, said = measured(here, model, "query", model, "--mode", "chat", *asked)
+    assert not (here / CANARY).exists(), "its code was run"
+    return status, said
+
+
+def test_a_hostile_chat_template_is_refused_in_one_line(cases: Cases, tmp_path: Path) -> None:
     """The only place where a template is used: a model that is asked as a chat model, here."""
-    for place, name in enumerate(dict.fromkeys(("an error with controls", *cases.chosen(sorted(TEMPLATES), quick=0)))):
+    first = ("an error with controls", "padding")
+    for place, name in enumerate(dict.fromkeys((*first, *cases.chosen(sorted(TEMPLATES), quick=0)))):
         with cases.case(f"template with {name}"):
             here = tmp_path / str(place)
-            model = save_list_model(here / "model")
-            template(TEMPLATES[name])(model, here)
-            status, said = measured(
-                here, model, "query", model, "--mode", "chat", "--tasks", "antonym", "--shots", "1", "--n-queries", "2",
-                "--out", here / "results",
-            )  # fmt: skip
-            assert not (here / CANARY).exists(), "its code was run"
-            assert "Traceback" not in said and "\x1b" not in said
-            if status:
-                check_refused(said, status, "the chat template", "is no token at all")
+            text, expected = TEMPLATES[name]
+            status, said = asked_in_chat(here, text)
+            check_refused(said, status, expected)
+            assert "the chat template of" in said and not list((here / "results").rglob("*.json"))
+
+
+def test_a_large_chat_template_takes_no_gigabytes(cases: Cases, tmp_path: Path) -> None:
+    """Where it shows the prompt it runs no code, so the model is asked; what it cannot hold is a failed question."""
+    for place, name in enumerate(cases.chosen(sorted(LARGE_TEMPLATES), quick=1)):
+        with cases.case(f"template with {name}"):
+            here = tmp_path / str(place)
+            text, n_failed = LARGE_TEMPLATES[name]
+            status, said = asked_in_chat(here, text)
+            assert status == (1 if n_failed else 0) and "Traceback" not in said, f"status {status}:\n{said}"
+            (record,) = [json.loads(path.read_text()) for path in (here / "results").rglob("*.json")]
+            assert [cell["n_failed"] for cell in record["cells"]] == [n_failed]
 
 
 def test_bench_add_refuses_a_hostile_model_like_bench_run(cases: Cases, tmp_path: Path) -> None:

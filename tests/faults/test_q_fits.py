@@ -143,6 +143,12 @@ REFUSED: dict[str, tuple[str, ...]] = {
 """What there is nothing to fit on in; the rest may be fitted."""
 
 
+def check_text(text: str) -> None:
+    """No NaN and no infinity in what is shown of a file."""
+    shown = re.sub(r"<[^>]*>", " ", text)
+    assert not (found := NUMBER.search(shown)), shown[max(found.start() - 200, 0) : found.end()]
+
+
 def check(outcome: FitOutcome | RefusedFit, root: Path, *, is_refused: bool | None = None) -> str:
     """Words, or finite numbers in the record and in the report on it."""
     if isinstance(outcome, RefusedFit):
@@ -155,8 +161,7 @@ def check(outcome: FitOutcome | RefusedFit, root: Path, *, is_refused: bool | No
     (stored,), rejected = Store(root).fits()
     assert not rejected and stored.record == outcome.record
     for path in write_fit_report(Store(root)):
-        text = path.read_text()
-        assert not NUMBER.search(re.sub(r"<[^>]*>", " ", text)), path
+        check_text(path.read_text())
     for one in outcome.record.comparisons:
         assert 0 < one.p_value <= 1 and one.verdict
     return "fitted"
@@ -199,7 +204,7 @@ def check_shown(root: Path) -> list[dict[str, Any]]:
     assert {model.name for model in models()} - {CLOSED} <= {row["name"] for row in shown}
     files = [root / "leaderboard.md", *(path for path in (root / "leaderboard").iterdir() if path.is_file())]
     for path in files:
-        assert not NUMBER.search(re.sub(r"<[^>]*>", " ", path.read_text())), path
+        check_text(path.read_text())
     written = page(page_data(board, Store(root), root / "page.html", Told()))
     text, _, data = written.partition("application/json")
     data, _, rest = data.partition("</script>")
@@ -216,7 +221,10 @@ def fitted(rows: pd.DataFrame, name: ProblemName, root: Path) -> FitOutcome | Re
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_few_models_are_refused_with_their_number(cases: Cases, tmp_path: Path, name: ProblemName) -> None:
+def test_few_models_are_refused_with_their_number(
+    cases: Cases, tmp_path: Path, measured: Path, name: ProblemName
+) -> None:
+    """Where there are just enough, what is fitted is shown beside the leaderboard."""
     for n in dict.fromkeys((7, *map(int, cases.chosen([f"{n:02d}" for n in range(13)], quick=1)))):
         with cases.case(f"{name} of {n} models"):
             rows = of_models(n)
@@ -225,6 +233,9 @@ def test_few_models_are_refused_with_their_number(cases: Cases, tmp_path: Path, 
                 assert re.search(r"\d+ models? of \d+ famil|no performance of|tasks have its", words), words
             if n < 8 and name != "cells":
                 assert words.startswith(f"{n} model") or f" {n} model" in words, words
+            assert n < 9 or words == "fitted"
+            if IS_FULL and words == "fitted":
+                check_board(rows, measured, tmp_path / str(n))
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -277,6 +288,8 @@ def test_the_commands_say_it_in_words(cases: Cases, tmp_path: Path, n_families: 
             refused = {"fit": 1, "estimate": 2}[command[0]] if not is_answered else 0  # 2: what was asked for cannot be
             said = done(_few, *command, log=log, status=refused)
             assert "Traceback" not in said and not NUMBER.search(said), said
+            if what == "leaderboard":
+                check_text((tmp_path / "board.md").read_text())
             assert is_answered or re.search(r"\d+ models? of|no model|nothing|needed|there is no|first", said), said
 
 

@@ -48,7 +48,7 @@ def check_message(message: str, file: str) -> None:
     name, _, rest = message.partition(": ")
     assert name == file, f"the message does not begin with the file: {message!r}"
     field, colon, reason = rest.partition(": ")
-    assert field and (not colon or reason), f"the message names no field or gives no reason: {message!r}"
+    assert field and colon and reason, f"the message names no field or gives no reason: {message!r}"
     assert message == printable(message), f"the message is not one line of printable characters: {message!r}"
     assert len(message) <= MAX_MESSAGE, f"the message has {len(message)} characters"
 
