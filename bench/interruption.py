@@ -23,8 +23,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 LINE = b"bench: interrupted; the same command goes on from here\n"
 
-PATIENCE_SECONDS = 1.6
-"""How long the main thread may take to hear of a signal and to leave: a disk may not answer, nor a computation."""
+PATIENCE_SECONDS = 1.2
+"""How long the main thread may take to hear of a signal and to leave: a disk may not answer, nor a computation. What is
+left of two seconds is for the system, which takes some to end a large process on a busy machine."""
 
 
 class Interrupted(BaseException):

@@ -15,7 +15,13 @@ from pathlib import Path
 
 import pytest
 
-IS_FULL = os.environ.get("FAULTS") == "full"
+SIZE = os.environ.get("FAULTS", "slice")
+"""slice: some tests with few cases, for the default suite. few: every short test with few cases. full: the battery."""
+
+IS_FULL = SIZE == "full"
+LONG = pytest.mark.skipif(not IS_FULL, reason="takes a while: part of the whole battery, `make faults`")
+NOT_IN_THE_SLICE = pytest.mark.skipif(SIZE == "slice", reason="takes seconds: part of `make faults`, `make mutations`")
+
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
 THE_TEST_ITSELF = "the test itself"

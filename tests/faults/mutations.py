@@ -710,7 +710,9 @@ def tested(mutation: Mutation, copy: Path) -> tuple[int, str]:
     assert tests, f"row {mutation.row} has no tests"
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "faults", "-p", "no:cacheprovider", *tests]
     command += ["-k", mutation.tests] if mutation.tests else []
-    environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {
+        "FAULTS": "few", "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"
+    }  # fmt: skip
     try:
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
     except subprocess.TimeoutExpired as error:

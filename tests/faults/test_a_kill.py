@@ -13,7 +13,7 @@ import pytest
 from tests.bench.scripted_server import ScriptedServer
 from tests.faults.children import KILLED
 from tests.faults.killing import MOST_STEPS, VISITS, killed_at
-from tests.faults.ledger import IS_FULL, Cases
+from tests.faults.ledger import IS_FULL, NOT_IN_THE_SLICE, Cases
 from tests.faults.scenes import SCENES, Finished, Places, Scene, check_nothing_torn, left_by, places, same
 from tests.faults.syncing import noted
 
@@ -42,7 +42,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Places, S
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", [name for name, (_, slice_of) in PLAN.items() if slice_of or IS_FULL])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=NOT_IN_THE_SLICE if name == "predict" else ())
+        for name, (_, slice_of) in PLAN.items()
+        if slice_of or IS_FULL
+    ],
+)
 def test_a_killed_command_goes_on(
     cases: Cases, name: str, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:

@@ -34,7 +34,7 @@ from tests.faults.scenes import (
 LINE = "interrupted; the same command goes on from here"
 SECONDS = 2.0
 AT_ONCE_SECONDS = 1.0
-"""After a second signal; without it a process that does not get out ends 1.6 s after the first."""
+"""After a second signal; without it a process that does not get out ends 1.2 s after the first."""
 
 SLOW_SECONDS = 0.1
 """Of a server that is certain to have questions under way, and well below the half second that they are given."""

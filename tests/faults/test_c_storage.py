@@ -21,7 +21,7 @@ from tests.bench.scripted_server import ScriptedServer
 from tests.bench.tiny_models import write_tiny_gguf
 from tests.faults.children import KILLED, Child, cli, done
 from tests.faults.killing import killed_at
-from tests.faults.ledger import IS_FULL, Cases, Lost
+from tests.faults.ledger import IS_FULL, NOT_IN_THE_SLICE, Cases, Lost
 from tests.faults.scenes import (
     REPLIES,
     SCENES,
@@ -321,6 +321,7 @@ def limited(n_bytes: int, *arguments: str | Path) -> None:
     cli(*arguments)
 
 
+@NOT_IN_THE_SLICE
 @pytest.mark.timeout(600)
 def test_a_limit_on_file_sizes(cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]) -> None:
     given, server = shared

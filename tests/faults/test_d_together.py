@@ -20,7 +20,7 @@ from tasks import RANKED_TASKS
 from tests.bench.scripted_server import ScriptedServer
 from tests.faults.children import KILLED, Child, cli, wait_for
 from tests.faults.killing import MOST_STEPS, killed_at, waiting_at
-from tests.faults.ledger import IS_FULL, Cases, Lost
+from tests.faults.ledger import IS_FULL, LONG, NOT_IN_THE_SLICE, Cases, Lost
 from tests.faults.scenes import (
     CONCURRENCY,
     N_QUESTIONS,
@@ -37,8 +37,6 @@ from tests.faults.scenes import (
 from tests.record_factory import make_record
 
 TOGETHER = ("query", "collect", "run", "convert", "leaderboard", "fit", "estimate", "predict", "calibrate", "features")
-
-LONG = pytest.mark.skipif(not IS_FULL, reason="takes a while: part of the whole battery, `make faults`")
 
 SOON_SECONDS = 20.0
 """What a command with nothing to wait for takes on a busy machine, with room to spare."""
@@ -177,7 +175,13 @@ OVERTAKEN = {
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", OVERTAKEN)
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param(point, marks=() if point == "before a conversion is installed" else NOT_IN_THE_SLICE)
+        for point in OVERTAKEN
+    ],
+)
 def test_what_was_read_before_another_process_wrote_replaces_nothing(
     cases: Cases, point: str, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:
@@ -357,6 +361,7 @@ def test_a_lock_that_a_killed_process_held_holds_nobody_up(
             same(left_by(folder), left_by(quiet), what)
 
 
+@NOT_IN_THE_SLICE
 def test_a_leaderboard_does_not_wait_for_who_holds_its_index(
     cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]
 ) -> None:

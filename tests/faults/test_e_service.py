@@ -22,7 +22,7 @@ from tests.bench.scripted_server import ScriptedServer, always, at, for_prompts,
 from tests.bench.told import Told
 from tests.faults.asked_once import check_none_asked_again
 from tests.faults.children import cli, done
-from tests.faults.ledger import Cases, Lost
+from tests.faults.ledger import NOT_IN_THE_SLICE, Cases, Lost
 
 N = 12
 N_AT_A_TIME = 4
@@ -123,7 +123,9 @@ def completed(server: ScriptedServer, out: Path, failed: set[str], again: Callab
     return stored(out)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place", ["middle", "30 %", *(pytest.param(place, marks=NOT_IN_THE_SLICE) for place in ("first", "last"))]
+)
 def test_a_fault_that_passes_is_overcome_and_one_that_does_not_is_listed(
     cases: Cases, tmp_path: Path, place: str
 ) -> None:

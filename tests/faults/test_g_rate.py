@@ -11,7 +11,7 @@ from bench.completions import Reply
 from tests.bench.api.questions import asked, questions
 from tests.bench.scripted_server import ScriptedServer, reversed_text
 from tests.faults.asked_once import check_none_asked_again
-from tests.faults.ledger import IS_FULL, Cases, Lost
+from tests.faults.ledger import IS_FULL, NOT_IN_THE_SLICE, Cases, Lost
 
 
 def reachable(rate: int) -> float:
@@ -23,8 +23,15 @@ def reachable(rate: int) -> float:
         return min(rate, 0.5 * 40 / (time.monotonic() - began))
 
 
-@pytest.mark.parametrize("retry_after", ["1", None])
-@pytest.mark.parametrize(("is_given", "most_refused"), [(True, 0.05), (False, 0.15)])
+@pytest.mark.parametrize(
+    ("is_given", "most_refused", "retry_after"),
+    [
+        (True, 0.05, "1"),
+        (False, 0.15, None),
+        pytest.param(True, 0.05, None, marks=NOT_IN_THE_SLICE),
+        pytest.param(False, 0.15, "1", marks=NOT_IN_THE_SLICE),
+    ],
+)
 def test_an_enforced_rate_is_used_and_kept(
     cases: Cases, is_given: bool, most_refused: float, retry_after: str | None
 ) -> None:

@@ -23,7 +23,7 @@ from tests.bench.api.questions import CANARY
 from tests.bench.scripted_server import STATUS_FAULTS, Faults, ScriptedServer, always, at
 from tests.bench.tiny_models import save_list_model
 from tests.faults.children import KILLED, Child, cli, wait_for
-from tests.faults.ledger import Cases
+from tests.faults.ledger import NOT_IN_THE_SLICE, Cases
 from tests.record_factory import make_record
 
 DATA = Path(__file__).parent.parent.parent / "tasks" / "data"
@@ -329,6 +329,7 @@ LIKE_CONFIG = {"api_key": CANARY, CANARY: {"headers": [f"Bearer {CANARY}"]}}
 """What somebody may have left in a file beside a model."""
 
 
+@NOT_IN_THE_SLICE
 def test_a_key_in_the_files_of_a_model_is_not_repeated(cases: Cases, tmp_path: Path) -> None:
     """In entries that no record has: where a model comes from, its family and its licence are shown to everybody."""
     for name in cases.chosen(("config.json", "bench.json", "generation_config.json", "tokenizer_config.json"), quick=1):

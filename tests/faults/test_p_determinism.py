@@ -17,7 +17,7 @@ import pytest
 from tests.bench.scripted_server import ScriptedServer, at
 from tests.bench.tiny_models import save_list_model
 from tests.faults.children import Child, cli
-from tests.faults.ledger import IS_FULL, Cases
+from tests.faults.ledger import IS_FULL, NOT_IN_THE_SLICE, Cases
 from tests.faults.scenes import SCENES, Places, left_by, places, same
 
 ROOT = Path(__file__).parent.parent.parent
@@ -127,6 +127,7 @@ def nearly(found: Any, expected: Any, where: str = "") -> None:
         assert found == expected, f"{where}: {found!r} against {expected!r}"
 
 
+@NOT_IN_THE_SLICE
 @pytest.mark.timeout(600)
 def test_other_numbers_of_threads(cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer]) -> None:
     given, _ = shared
@@ -189,6 +190,7 @@ def query_of(tasks: str, concurrency: int, folder: Path, given: Places, seed: in
     return [*asked, "--out", folder / "results", *service]
 
 
+@NOT_IN_THE_SLICE
 @pytest.mark.timeout(600)
 def test_another_order_and_other_numbers_of_workers_of_a_query(
     cases: Cases, tmp_path: Path, shared: tuple[Places, ScriptedServer], monkeypatch: pytest.MonkeyPatch

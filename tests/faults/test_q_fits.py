@@ -32,7 +32,7 @@ from proxies.page_fill import page_data
 from tasks import RANKED_TASKS
 from tests.bench.told import Told
 from tests.faults.children import cli, done
-from tests.faults.ledger import IS_FULL, Cases
+from tests.faults.ledger import IS_FULL, NOT_IN_THE_SLICE, Cases
 from tests.planted_zoo import frame, models, put, write_zoo, zoo
 
 PROBLEMS: tuple[ProblemName, ...] = ("models", "emergence", "cells")
@@ -254,6 +254,7 @@ def test_odd_numbers_are_refused_or_give_finite_ones(
                 check_board(rows, measured, root)
 
 
+@NOT_IN_THE_SLICE
 def test_a_model_that_is_not_measured_has_a_finite_row(cases: Cases, tmp_path: Path, measured: Path) -> None:
     """So that the leaderboards of odd numbers have such rows too, where they can be estimated."""
     with cases.case("an estimated row"):
