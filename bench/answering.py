@@ -28,24 +28,10 @@ if TYPE_CHECKING:
     from bench.models import WeightsIdentity
 
 _REPLIES_FILE = ".replies/replies.sqlite"
-
-
-def replies_file(chosen: Path | None, results: Path) -> Path:
-    """The file with the replies: the one that was chosen, else that of the results folder.
-
-    Raises:
-        StorageError: a link leads out of the results folder there.
-    """
-    if chosen is not None:
-        return chosen
-    path = results / _REPLIES_FILE
-    check_inside(results, path, path)
-    return path
-
-
 """Where a results folder keeps the replies."""
 
 Dtype = Literal["float32", "bfloat16"]
+
 
 _NO_KEY_YET = Secret("stands for a key in a dry run")
 
@@ -156,6 +142,19 @@ def check_name(model: str) -> None:
     """
     if not model.strip() or not model.isprintable() or len(model) > 300:
         raise ModelError(f"{quoted(model)} cannot be the name of a model")
+
+
+def replies_file(chosen: Path | None, results: Path) -> Path:
+    """The file with the replies: the one that was chosen, else that of the results folder.
+
+    Raises:
+        StorageError: a link leads out of the results folder there.
+    """
+    if chosen is not None:
+        return chosen
+    path = results / _REPLIES_FILE
+    check_inside(results, path, path)
+    return path
 
 
 class Asking:
