@@ -561,8 +561,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "a record of a later version takes the place of all others",
         "proxies/standings.py",
-        "    if len(versions) > 1 and (shipped := shipped_version(task)) is not None and shipped in versions:\n",
-        "    if (shipped := shipped_version(task)) is None:\n",
+        "_version_ranked(place[1], versions) for place",
+        "max(versions) for place",
         "N",
         "odd_record",
     ),
