@@ -7,7 +7,6 @@ A change counts as noticed if the same tests pass without it, in the same run.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 from bench.provenance import Start
 from tests.faults import report
@@ -733,15 +731,17 @@ def copied(copy: Path) -> Path:
 
 
 def main() -> int:
-    """Try all; the exit status is 1 if one was not noticed."""
+    """Try all, and keep what is found of each at once; the exit status is 1 if one was not noticed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.mutations", description=__doc__)
-    parser.add_argument("--only", default="", help="those whose description holds this; nothing is kept then")
+    parser.add_argument(
+        "--only", default="", help="those whose description holds this; of the others stays what was found before"
+    )
     parser.add_argument("--workers", type=int, default=2, help="how many are tried at the same time")
     arguments = parser.parse_args()
     only = arguments.only
     wanted = [mutation for mutation in MUTATIONS if only in mutation.what]
     start = Start.now()
-    found: list[dict[str, Any]] = []
+    kept = report.mutations()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.workers) as pool:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(arguments.workers):
@@ -764,14 +764,12 @@ def main() -> int:
 
         for mutation, said in zip(wanted, pool.map(verdict, wanted), strict=True):
             print(f"{said}: {mutation.what}", flush=True)
-            caught = said.startswith("caught")
-            found.append({"what": mutation.what, "file": mutation.file, "row": mutation.row, "is_caught": caught})
-    if not only:
-        result = {"commit": start.commit, "date": start.date, "mutations": found}
-        report.RESULTS.mkdir(exist_ok=True)
-        (report.RESULTS / "mutations.json").write_text(json.dumps(result, indent=1) + "\n")
-        report.write()
-    return int(not all(one["is_caught"] for one in found))
+            kept[mutation.what] = {
+                "what": mutation.what, "file": mutation.file, "row": mutation.row,
+                "is_caught": said.startswith("caught"), "commit": start.commit, "date": start.date,
+            }  # fmt: skip
+            report.keep_mutations([kept[one.what] for one in MUTATIONS if one.what in kept])
+    return int(not all(kept[mutation.what]["is_caught"] for mutation in wanted))
 
 
 if __name__ == "__main__":

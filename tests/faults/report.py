@@ -14,6 +14,7 @@ from bench.escape import markdown_cell
 from tests.faults.rows import ROWS
 
 RESULTS = Path(__file__).parent / "results"
+MUTATIONS = RESULTS / "mutations.json"
 PAGE = Path(__file__).parent.parent.parent / "docs" / "faults.md"
 COUNTS = ("injected", "survived", "lost", "wrong")
 
@@ -58,6 +59,18 @@ def keep(result: Mapping[str, Any]) -> None:
     (RESULTS / f"battery-seed{result['seed']}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
+def mutations() -> dict[str, dict[str, Any]]:
+    """What was found of each mutation the last time, by what it takes out."""
+    return {one["what"]: one for one in json.loads(MUTATIONS.read_text())} if MUTATIONS.exists() else {}
+
+
+def keep_mutations(found: Sequence[Mapping[str, Any]]) -> None:
+    """Write what was found of the mutations, and the page."""
+    RESULTS.mkdir(exist_ok=True)
+    MUTATIONS.write_text(json.dumps(found, indent=1) + "\n")
+    write()
+
+
 def write() -> None:
     """Write the page."""
     PAGE.write_text(page())
@@ -68,9 +81,8 @@ def page() -> str:
     parts = [INTRODUCTION]
     for path in sorted(RESULTS.glob("battery-seed*.json")):
         parts.append(_battery(json.loads(path.read_text())))
-    mutations = RESULTS / "mutations.json"
-    if mutations.exists():
-        parts.append(_mutations(json.loads(mutations.read_text())))
+    if found := mutations():
+        parts.append(_mutations(list(found.values())))
     return "\n".join(parts)
 
 
@@ -103,17 +115,17 @@ def _battery(result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mutations(result: Mapping[str, Any]) -> str:
-    caught = sum(one["is_caught"] for one in result["mutations"])
+def _mutations(found: Sequence[Mapping[str, Any]]) -> str:
+    caught = sum(one["is_caught"] for one in found)
     lines = [
         "## Can the battery fail?",
         "",
-        f"Each of these changes takes one safeguard out of the software; the battery found {caught} of "
-        f"{len(result['mutations'])} (`make mutations`, {_made(result)}).",
+        f"Each of these changes takes one safeguard out of the software; the battery found {caught} of {len(found)} "
+        "(`make mutations`).",
         "",
         *_table(
-            ("what was taken out", "file", "found by"),
-            ((one["what"], one["file"], one["row"] if one["is_caught"] else "nothing") for one in result["mutations"]),
+            ("what was taken out", "file", "found by", "tried at"),
+            ((one["what"], one["file"], one["row"] if one["is_caught"] else "nothing", _made(one)) for one in found),
         ),
     ]
     return "\n".join(lines) + "\n"
