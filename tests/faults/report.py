@@ -126,6 +126,7 @@ def _mutations(found: Sequence[Mapping[str, Any]]) -> str:
         *_table(
             ("what was taken out", "file", "found by", "tried at"),
             ((one["what"], one["file"], one["row"] if one["is_caught"] else "nothing", _made(one)) for one in found),
+            code=(1,),
         ),
     ]
     return "\n".join(lines) + "\n"
@@ -136,9 +137,18 @@ def _made(result: Mapping[str, Any]) -> str:
     return f"commit {head[:12]}{plus}{changes}, {result['date'][:10]}"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+def _table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = (), code: Sequence[int] = ()
+) -> list[str]:
+    """Lines of a table.
+
+    Args:
+        right: columns of numbers.
+        code: columns of names of this project, shown as they are.
+    """
     rule = ["---:" if index in right else "---" for index in range(len(heads))]
-    cells = [heads, rule, *([markdown_cell(cell) for cell in row] for row in rows)]
+    shown = ([f"`{cell}`" if n in code else markdown_cell(cell) for n, cell in enumerate(row)] for row in rows)
+    cells = [heads, rule, *shown]
     return [f"| {' | '.join(row)} |" for row in cells]
 
 

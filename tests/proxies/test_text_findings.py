@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.probe_records import ProbeRecord
-from bench.store import Store
+from bench.store import LOCK_FILE, Store
 from proxies.text_findings import PICTURE, blocks, contents, headline, main, only_by_emergence, readings_of
 from proxies.text_findings_picture import picture
 from tests.probe_factory import make_comparison, make_probe
@@ -143,7 +143,8 @@ def test_the_command_writes_document_and_picture_and_nothing_else(
     document.write_bytes((ROOT / "docs" / "probe.md").read_bytes())
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert main([str(store.root), str(document)]) == 0
-    assert {path for path in tmp_path.rglob("*") if path.is_file()} - before == {store.root / PICTURE}
+    written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert written == {store.root / PICTURE, store.root / LOCK_FILE}
     first = document.read_bytes(), (store.root / PICTURE).read_bytes()
     assert main([str(store.root), str(document)]) == 0
     assert first == (document.read_bytes(), (store.root / PICTURE).read_bytes())
@@ -174,7 +175,7 @@ def test_wrong_arguments_are_refused_in_one_line_and_nothing_is_written(
     assert main(arguments) == 2
     printed = capsys.readouterr()
     assert said in printed.err and printed.err.count("\n") == 1 and printed.out == ""
-    assert [path.name for path in Path().rglob("*") if path.is_file()] == ["empty.md"]
+    assert {path.name for path in Path().rglob("*") if path.is_file()} - {LOCK_FILE} == {"empty.md"}
 
 
 def test_the_committed_document_and_its_picture_are_those_of_the_records() -> None:
