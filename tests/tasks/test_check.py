@@ -358,11 +358,11 @@ def test_bytes_that_are_no_task(tmp_path: Path, content: bytes, line: int, messa
     assert problem.line == line and message in problem.message
 
 
-@pytest.mark.parametrize("text", ['{"a": "' + '\\"' * 4_000_000, '"\\\n"' * 2_000_000, "[" + '"' * 8_000_001])
-def test_megabytes_of_quotes_take_no_longer_than_other_text(text: str) -> None:
+@pytest.mark.parametrize("text", ['{"a": "' + '\\"' * 500_000, '"\\\n"' * 250_000, "[" + '"' * 1_000_001])
+def test_a_megabyte_of_quotes_takes_no_longer_than_other_text(text: str) -> None:
     start = time.process_time()
     (problem,) = problems(text)
-    assert problem.severity == "error" and time.process_time() - start < 10
+    assert problem.severity == "error" and time.process_time() - start < 5
 
 
 def test_a_bracket_that_does_not_close_what_is_open_is_said_where_it_is() -> None:
