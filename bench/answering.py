@@ -32,7 +32,6 @@ _REPLIES_FILE = ".replies/replies.sqlite"
 
 Dtype = Literal["float32", "bfloat16"]
 
-
 _NO_KEY_YET = Secret("stands for a key in a dry run")
 
 

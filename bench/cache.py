@@ -47,7 +47,7 @@ def work_folder_beside(target: Path) -> Iterator[Path]:
         work = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=target.parent))
     except OSError as error:
         raise StorageError(
-            f"cannot write to the cache folder {target.parent} ({error.strerror or error}); " + CHOOSE_CACHE
+            f"cannot write to the cache folder {target.parent} ({error.strerror or error}); {CHOOSE_CACHE}"
         ) from error
     try:
         yield work

@@ -74,9 +74,12 @@ def cells_of(items: Sequence[StoredPerformance]) -> dict[int, Cell]:
 
 def current(items: Sequence[StoredPerformance]) -> list[StoredPerformance]:
     """Of records of one task those of its shipped version, or of the newest where there is none of that."""
+    versions = [(item.record.key.task_version, item.record.key.task_hash) for item in items]
+    if len(set(versions)) == 1:  # as a rule; what is shipped need not be read then
+        return list(items)
     shipped = shipped_version(items[0].record.key.task)
-    newest = max(item.record.key.task_version for item in items)
-    return [item for item in items if (item.record.key.task_version, item.record.key.task_hash) == shipped] or [
+    newest, _ = max(versions)
+    return [item for item, version in zip(items, versions, strict=True) if version == shipped] or [
         item for item in items if item.record.key.task_version == newest
     ]
 

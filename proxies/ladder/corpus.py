@@ -92,9 +92,8 @@ def corpus(tell: Callable[[str], None] = print) -> Corpus:
     """
     stated = json.loads(MANIFEST.read_text(encoding="utf-8"))
     folder = ladder_folder() / f"corpus-{stated['train_sha256'][:12]}"
-    with exclusive(
-        ladder_folder() / "corpus.lock", seconds=math.inf, remedy=CHOOSE_CACHE
-    ):  # a second process finds it built
+    # a second process finds it built
+    with exclusive(ladder_folder() / "corpus.lock", seconds=math.inf, remedy=CHOOSE_CACHE):
         if not folder.is_dir():
             built = build(folder, tell)
             if (built.train_sha256, built.held_out_sha256) != (stated["train_sha256"], stated["held_out_sha256"]):

@@ -14,7 +14,7 @@ from bench.escape import markdown_cell
 from tests.faults.rows import ROWS
 
 RESULTS = Path(__file__).parent / "results"
-MUTATIONS = RESULTS / "mutations.json"
+MUTATIONS_FILE = RESULTS / "mutations.json"
 PAGE = Path(__file__).parent.parent.parent / "docs" / "faults.md"
 COUNTS = ("injected", "survived", "lost", "wrong")
 
@@ -61,13 +61,13 @@ def keep(result: Mapping[str, Any]) -> None:
 
 def mutations() -> dict[str, dict[str, Any]]:
     """What was found of each mutation the last time, by what it takes out."""
-    return {one["what"]: one for one in json.loads(MUTATIONS.read_text())} if MUTATIONS.exists() else {}
+    return {one["what"]: one for one in json.loads(MUTATIONS_FILE.read_text())} if MUTATIONS_FILE.exists() else {}
 
 
 def keep_mutations(found: Sequence[Mapping[str, Any]]) -> None:
     """Write what was found of the mutations, and the page."""
     RESULTS.mkdir(exist_ok=True)
-    MUTATIONS.write_text(json.dumps(found, indent=1) + "\n")
+    MUTATIONS_FILE.write_text(json.dumps(found, indent=1) + "\n")
     write()
 
 
